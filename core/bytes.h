@@ -1,0 +1,53 @@
+// Views of bytes and the buffers that own them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace core {
+
+using Bytes = std::span<const std::byte>;
+using MutableBytes = std::span<std::byte>;
+
+inline constexpr std::size_t memory_alignment = 4096;  ///< what every O_DIRECT device accepts
+
+/// Owned memory, `memory_alignment`-aligned, of a size fixed at birth. Move-only; the content starts undefined.
+/// Large buffers are recycled inside the process: fresh pages cost more than what is done with them.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t size);
+  static Buffer zeroed(std::size_t size);
+
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  std::byte* data() { return memory_.get(); }
+  const std::byte* data() const { return memory_.get(); }
+  MutableBytes span() { return {data(), size_}; }
+  Bytes span() const { return {data(), size_}; }
+
+ private:
+  struct Release {
+    std::size_t capacity;
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte, Release> memory_;
+  std::size_t size_ = 0;
+};
+
+/// An immutable view that keeps whatever owns its bytes alive. Cheap to copy and to slice; safe to hand to threads.
+struct SharedBytes {
+  std::shared_ptr<const void> owner;
+  Bytes bytes;
+
+  SharedBytes() = default;
+  SharedBytes(std::shared_ptr<const void> keeper, Bytes view) : owner(std::move(keeper)), bytes(view) {}
+  explicit SharedBytes(std::shared_ptr<const Buffer> buffer) : owner(buffer), bytes(buffer->span()) {}
+
+  std::size_t size() const { return bytes.size(); }
+  SharedBytes slice(std::size_t offset, std::size_t length) const { return {owner, bytes.subspan(offset, length)}; }
+};
+
+}  // namespace core

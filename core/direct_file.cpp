@@ -1,0 +1,177 @@
+#include "core/direct_file.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <vector>
+
+#include "core/alignment.h"
+#include "core/error.h"
+
+namespace core {
+namespace {
+
+constexpr std::size_t fallback_alignment = 4096;  // accepted by every device known to us
+
+int open_flags(Access access) { return (access == Access::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY; }
+
+std::size_t direct_alignment(int fd) {
+  struct statx facts {};
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &facts) == 0 && (facts.stx_mask & STATX_DIOALIGN) != 0 &&
+      facts.stx_dio_offset_align != 0) {
+    const std::size_t larger = std::max(facts.stx_dio_offset_align, facts.stx_dio_mem_align);
+    if (is_power_of_two(larger)) return std::clamp<std::size_t>(larger, 512, memory_alignment);
+  }
+  return fallback_alignment;
+}
+
+std::uint64_t total_size(std::span<const Bytes> pieces) {
+  std::uint64_t total = 0;
+  for (const Bytes piece : pieces) total += piece.size();
+  return total;
+}
+
+void read_fully(int fd, FileOffset at, MutableBytes target) {
+  std::size_t done = 0;
+  while (done < target.size()) {
+    const ssize_t got =
+        ::pread(fd, target.data() + done, target.size() - done, static_cast<off_t>(at.value + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_errno(errno, "reading the image at byte " + std::to_string(at.value + done));
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  std::memset(target.data() + done, 0, target.size() - done);  // beyond the end of the file
+}
+
+void write_fully(int fd, FileOffset at, std::span<const Bytes> pieces) {
+  std::vector<iovec> rest;
+  rest.reserve(pieces.size());
+  for (const Bytes piece : pieces) {
+    rest.push_back({const_cast<std::byte*>(piece.data()), piece.size()});  // NOLINT: iovec has no const form
+  }
+  std::uint64_t offset = at.value;
+  std::size_t first = 0;
+  while (first < rest.size()) {
+    const int count = static_cast<int>(std::min<std::size_t>(rest.size() - first, IOV_MAX));
+    const ssize_t got = ::pwritev(fd, rest.data() + first, count, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) fail_errno(got < 0 ? errno : EIO, "writing the image at byte " + std::to_string(offset));
+    offset += static_cast<std::uint64_t>(got);
+    std::size_t written = static_cast<std::size_t>(got);
+    while (first < rest.size() && written >= rest[first].iov_len) written -= rest[first++].iov_len;
+    if (first < rest.size() && written != 0) {
+      rest[first].iov_base = static_cast<char*>(rest[first].iov_base) + written;
+      rest[first].iov_len -= written;
+    }
+  }
+}
+
+}  // namespace
+
+DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct)
+    : engine_(engine), path_(path) {
+  fd_.reset(::open(path.c_str(), open_flags(access) | O_NONBLOCK));  // a FIFO must not hang the open
+  if (!fd_.valid()) fail_errno(errno, path + ": cannot open the image");
+  struct stat facts {};
+  if (::fstat(fd_.get(), &facts) != 0) fail_errno(errno, path + ": cannot stat the image");
+  if (!S_ISREG(facts.st_mode)) fail(Errc::bad_argument, path + ": the image is not a regular file");
+  size_ = static_cast<std::uint64_t>(facts.st_size);
+
+  if (direct != DirectIo::off) {
+    const int flags = ::fcntl(fd_.get(), F_GETFL);
+    direct_ = ::fcntl(fd_.get(), F_SETFL, flags | O_DIRECT) == 0;
+    if (direct_) {
+      block_size_ = direct_alignment(fd_.get());
+      Buffer probe(block_size_);
+      if (::pread(fd_.get(), probe.data(), probe.size(), 0) < 0 && errno == EINVAL) {
+        direct_ = false;
+        ::fcntl(fd_.get(), F_SETFL, flags & ~O_DIRECT);
+      }
+    }
+    if (!direct_ && direct == DirectIo::on) {
+      fail(Errc::bad_argument, path + ": the file system refuses direct I/O; use -o direct=auto or direct=off");
+    }
+    if (!direct_) spdlog::warn("{}: the file system refuses direct I/O; using the page cache", path);
+  }
+  alignment_ = direct_ ? block_size_ : 1;
+}
+
+std::uint64_t DirectFile::allocated_bytes() const {
+  struct stat facts {};
+  if (::fstat(fd_.get(), &facts) != 0) return size_;
+  return static_cast<std::uint64_t>(facts.st_blocks) * 512;
+}
+
+bool DirectFile::aligned(FileOffset at, std::span<const Bytes> pieces) const {
+  if (!is_aligned(at.value, alignment_)) return false;
+  return std::all_of(pieces.begin(), pieces.end(), [this](Bytes piece) {
+    return is_aligned(piece.size(), alignment_) && is_aligned(reinterpret_cast<std::uintptr_t>(piece.data()), alignment_);
+  });
+}
+
+Awaitable<void> DirectFile::read_at(FileOffset at, MutableBytes target) {
+  const std::uint64_t first = align_down(at.value, alignment_);
+  const std::uint64_t last = align_up(at.value + target.size(), alignment_);
+  const bool straight = first == at.value && last == at.value + target.size() &&
+                        is_aligned(reinterpret_cast<std::uintptr_t>(target.data()), alignment_);
+  auto job = [fd = fd_.get(), at, target, first, last, straight] {
+    if (straight) return read_fully(fd, at, target);
+    Buffer covering(last - first);
+    read_fully(fd, FileOffset{first}, covering.span());
+    std::memcpy(target.data(), covering.data() + (at.value - first), target.size());
+  };
+  co_await run(engine_.pool(), job);
+}
+
+Awaitable<void> DirectFile::write_at(FileOffset at, std::span<const Bytes> pieces) {
+  const std::uint64_t length = total_size(pieces);
+  if (length == 0) co_return;
+  if (aligned(at, pieces)) {
+    auto job = [fd = fd_.get(), at, pieces] { write_fully(fd, at, pieces); };
+    co_await run(engine_.pool(), job);
+  } else {
+    co_await write_unaligned(at, pieces, length);
+  }
+  size_ = std::max(size_, at.value + length);
+}
+
+Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length) {
+  const AsyncMutex::Guard alone = co_await unaligned_.lock();
+  auto job = [fd = fd_.get(), at, pieces, length, unit = alignment_, old_size = size_] {
+    const std::uint64_t first = align_down(at.value, unit);
+    const std::uint64_t last = align_up(at.value + length, unit);
+    Buffer covering(last - first);
+    if (at.value != first) read_fully(fd, FileOffset{first}, covering.span().first(unit));
+    if (at.value + length != last) read_fully(fd, FileOffset{last - unit}, covering.span().last(unit));
+    std::byte* target = covering.data() + (at.value - first);
+    for (const Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
+    const Bytes whole = covering.span();
+    write_fully(fd, FileOffset{first}, std::span<const Bytes>(&whole, 1));
+    return std::max(old_size, last);
+  };
+  size_ = co_await run(engine_.pool(), job);
+}
+
+Awaitable<void> DirectFile::barrier() {
+  auto job = [fd = fd_.get()] {
+    if (::fdatasync(fd) != 0) fail_errno(errno, "making the image durable");
+  };
+  co_await run(engine_.pool(), job);
+}
+
+Awaitable<void> DirectFile::truncate(std::uint64_t size) {
+  auto job = [fd = fd_.get(), size] {
+    if (::ftruncate(fd, static_cast<off_t>(size)) != 0) fail_errno(errno, "changing the length of the image");
+  };
+  co_await run(engine_.pool(), job);
+  size_ = size;
+}
+
+}  // namespace core

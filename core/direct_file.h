@@ -1,0 +1,50 @@
+// The image file on the host's file system, read and written past the page cache where that is allowed.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "core/async.h"
+#include "core/block_file.h"
+#include "core/engine.h"
+#include "core/unique_fd.h"
+
+namespace core {
+
+enum class DirectIo { automatic, on, off };
+enum class Access { read_only, read_write };
+
+/// Opens and owns the descriptor. With DirectIo::automatic a file system that refuses O_DIRECT is used through the page
+/// cache with a warning; with DirectIo::on it is an error. Alignment comes from statx, 4096 bytes where it is silent.
+class DirectFile final : public BlockFile {
+ public:
+  DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct);
+
+  std::size_t block_size() const override { return block_size_; }
+  std::uint64_t size() const override { return size_; }
+  std::uint64_t allocated_bytes() const override;
+
+  Awaitable<void> read_at(FileOffset at, MutableBytes target) override;
+  using BlockFile::write_at;
+  Awaitable<void> write_at(FileOffset at, std::span<const Bytes> pieces) override;
+  Awaitable<void> barrier() override;
+  Awaitable<void> truncate(std::uint64_t size) override;
+
+  int descriptor() const { return fd_.get(); }
+  bool direct() const { return direct_; }
+
+ private:
+  Awaitable<void> write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length);
+  bool aligned(FileOffset at, std::span<const Bytes> pieces) const;
+
+  Engine& engine_;
+  std::string path_;
+  UniqueFd fd_;
+  bool direct_ = false;
+  std::size_t block_size_ = 512;   ///< of the device
+  std::size_t alignment_ = 1;      ///< that the descriptor demands: block_size_ with O_DIRECT, else 1
+  std::uint64_t size_ = 0;
+  AsyncMutex unaligned_;           ///< one read-modify-write at a time: their blocks may be the same
+};
+
+}  // namespace core

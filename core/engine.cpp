@@ -1,0 +1,32 @@
+#include "core/engine.h"
+
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <set>
+
+namespace core {
+
+namespace asio = boost::asio;
+
+struct ThreadedEngine::Sleepers {
+  std::set<asio::steady_timer*> timers;
+};
+
+ThreadedEngine::ThreadedEngine(std::size_t workers) : sleepers_(std::make_unique<Sleepers>()), pool_(workers) {}
+
+ThreadedEngine::~ThreadedEngine() = default;
+
+asio::awaitable<void> ThreadedEngine::sleep_for(std::chrono::milliseconds duration) {
+  asio::steady_timer timer(context_, duration);
+  sleepers_->timers.insert(&timer);
+  boost::system::error_code woken;
+  co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, woken));
+  sleepers_->timers.erase(&timer);
+}
+
+void ThreadedEngine::wake_sleepers() {
+  for (asio::steady_timer* timer : sleepers_->timers) timer->cancel();
+}
+
+}  // namespace core

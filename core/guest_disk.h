@@ -1,0 +1,45 @@
+// The raw disk that a guest sees: the only word that fuse/ knows.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block_file.h"
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/offset.h"
+
+namespace core {
+
+/// Units      Offsets and lengths are bytes of any alignment.
+/// Ownership  read() borrows its target until it completes; write() shares its payload and may keep it much longer.
+/// Errors     Throws core::Error. Once something could not be made durable, every later flush() and close() throws it.
+/// Ordering   write(), zero() and resize() are visible to every read() that starts after they complete, and durable
+///            once a flush() that started after they completed has completed.
+/// Threads    Called on the engine; any number of operations may be under way at once.     Cancel  Not cancellable.
+class GuestDisk {
+ public:
+  virtual ~GuestDisk() = default;
+
+  virtual std::uint64_t size() const = 0;             ///< bytes of the disk
+  virtual std::uint32_t cluster_size() const = 0;     ///< bytes that are stored together: the best size of a write
+  virtual std::uint64_t allocated_bytes() const = 0;  ///< bytes that the disk takes on the host
+  virtual bool read_only() const = 0;
+  virtual ErrorCode failure() const = 0;              ///< what flush() would throw from now on, or none: costs nothing
+
+  /// Fills `target`, which must lie within size(): the caller clamps.
+  virtual Awaitable<void> read(DiskOffset at, MutableBytes target) = 0;
+  /// Completes when the bytes are resident; waits for room while too much is. Grows the disk where it ends beyond it.
+  virtual Awaitable<void> write(DiskOffset at, SharedBytes payload) = 0;
+  /// Makes [at, at + length) read as zeros and gives its space back. Does not grow the disk.
+  virtual Awaitable<void> zero(DiskOffset at, std::uint64_t length) = 0;
+  virtual Awaitable<void> resize(std::uint64_t size) = 0;
+  virtual Awaitable<void> flush() = 0;
+  /// The first byte from `at` on that may hold data, or size().
+  virtual Awaitable<std::uint64_t> next_data(DiskOffset at) = 0;
+  /// The first byte from `at` on that is known to read as zeros, or size().
+  virtual Awaitable<std::uint64_t> next_hole(DiskOffset at) = 0;
+  /// Flushes, gives everything back and refuses what comes later. Must be called once before destruction.
+  virtual Awaitable<void> close() = 0;
+};
+
+}  // namespace core

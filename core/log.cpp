@@ -1,0 +1,46 @@
+#include "core/log.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/syslog_sink.h>
+#include <spdlog/spdlog.h>
+#include <syslog.h>
+
+#include <memory>
+#include <utility>
+
+#include "core/error.h"
+
+namespace core {
+namespace {
+
+void install(spdlog::sink_ptr sink, const char* pattern, LogLevel level) {
+  auto logger = std::make_shared<spdlog::logger>("qcowfs", std::move(sink));
+  logger->set_pattern(pattern);
+  logger->set_level(level == LogLevel::debug ? spdlog::level::debug : spdlog::level::info);
+  logger->flush_on(spdlog::level::debug);  // a line that waits in a buffer is lost with the process it explains
+  spdlog::set_default_logger(std::move(logger));
+}
+
+}  // namespace
+
+void log_to_stderr(LogLevel level) {
+  install(std::make_shared<spdlog::sinks::stderr_sink_mt>(), "qcowfs: %l: %v", level);
+}
+
+void log_to_syslog(LogLevel level) {
+  auto sink = std::make_shared<spdlog::sinks::syslog_sink_mt>("qcowfs", LOG_PID, LOG_DAEMON, true);
+  install(std::move(sink), "%l: %v", level);
+}
+
+void log_to_file(const std::string& path, LogLevel level) {
+  spdlog::sink_ptr sink;
+  try {
+    sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+  } catch (const spdlog::spdlog_ex& error) {
+    fail(Errc::bad_argument, path + ": cannot write the log: " + error.what());
+  }
+  install(std::move(sink), "%Y-%m-%d %H:%M:%S.%e [%P] %l: %v", level);
+}
+
+}  // namespace core

@@ -1,0 +1,99 @@
+// `qcowfs info`: what an image says of itself, for people and, with the names that qemu-img uses, for programs.
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "core/error.h"
+#include "fuse/verbs.h"
+#include "qcow2/info.h"
+
+namespace fuse {
+namespace {
+
+const char* name_of(qcow2::CompressionType type) { return type == qcow2::CompressionType::zstd ? "zstd" : "zlib"; }
+const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
+const char* compatibility(const qcow2::ImageInfo& info) { return info.version < 3 ? "0.10" : "1.1"; }
+
+std::string for_programs(const qcow2::ImageInfo& info) {
+  boost::json::object data;
+  data["compat"] = compatibility(info);
+  data["compression-type"] = name_of(info.compression);
+  data["refcount-bits"] = info.refcount_bits;
+  data["lazy-refcounts"] = info.lazy_refcounts;
+  data["corrupt"] = info.corrupt;
+  data["extended-l2"] = info.extended_l2;
+
+  boost::json::object specific;
+  specific["type"] = "qcow2";
+  specific["data"] = std::move(data);
+
+  boost::json::object image;
+  image["filename"] = info.path;
+  image["format"] = "qcow2";
+  image["virtual-size"] = info.virtual_size;
+  image["actual-size"] = info.allocated_size;
+  image["cluster-size"] = info.cluster_size;
+  image["dirty-flag"] = info.dirty;
+  if (info.encrypted) image["encrypted"] = true;
+  if (!info.backing_file.empty()) image["backing-filename"] = info.backing_file;
+  image["format-specific"] = std::move(specific);
+  return boost::json::serialize(image);
+}
+
+std::string in_bytes(std::uint64_t bytes) {
+  constexpr const char* units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  std::string text = std::to_string(bytes) + " bytes";
+  if (bytes < 1024) return text;
+  double value = static_cast<double>(bytes) / 1024;
+  std::size_t unit = 0;
+  while (value >= 1024 && unit + 1 < std::size(units)) {
+    value /= 1024;
+    ++unit;
+  }
+  char rounded[32];
+  std::snprintf(rounded, sizeof(rounded), "%.4g %s", value, units[unit]);
+  return std::string(rounded) + " (" + text + ")";
+}
+
+std::string for_people(const qcow2::ImageInfo& info) {
+  std::string text;
+  const auto row = [&text](std::string name, const std::string& value) {
+    name.resize(18, ' ');
+    text += name + value + "\n";
+  };
+  row("image:", info.path);
+  row("format:", std::string("qcow2 ") + compatibility(info));
+  row("disk size:", in_bytes(info.virtual_size));
+  row("file size:", in_bytes(info.file_size));
+  row("space taken:", in_bytes(info.allocated_size));
+  row("cluster size:", in_bytes(info.cluster_size));
+  row("compression:", name_of(info.compression));
+  row("refcount bits:", std::to_string(info.refcount_bits));
+  row("snapshots:", std::to_string(info.snapshots));
+  if (!info.backing_file.empty()) row("backing file:", info.backing_file);
+  row("extended L2:", yes_or_no(info.extended_l2));
+  row("external data:", yes_or_no(info.external_data_file));
+  row("encrypted:", yes_or_no(info.encrypted));
+  row("lazy refcounts:", yes_or_no(info.lazy_refcounts));
+  row("marked dirty:", yes_or_no(info.dirty));
+  row("marked corrupt:", yes_or_no(info.corrupt));
+  return text;
+}
+
+}  // namespace
+
+int run_info(const InfoOptions& options) {
+  try {
+    const qcow2::ImageInfo info = qcow2::read_info(options.image);
+    const std::string text = options.json ? for_programs(info) + "\n" : for_people(info);
+    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+    return exit_success;
+  } catch (const std::exception& error) {
+    complain(core::describe(error));
+    return exit_failure;
+  }
+}
+
+}  // namespace fuse

@@ -1,0 +1,46 @@
+// From the command line to the command.
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <type_traits>
+#include <variant>
+
+#include "core/error.h"
+#include "fuse/libfuse.h"
+#include "fuse/options.h"
+#include "fuse/verbs.h"
+
+namespace fuse {
+
+void complain(const std::string& sentence) { std::fprintf(stderr, "qcowfs: %s\n", sentence.c_str()); }
+
+namespace {
+
+int print(const std::string& text) { return std::fputs(text.c_str(), stdout) < 0 ? exit_failure : exit_success; }
+
+int run(const MountOptions& options) { return run_mount(options); }
+int run(const UmountOptions& options) { return run_umount(options); }
+int run(const CreateOptions& options) { return run_create(options); }
+int run(const InfoOptions& options) { return run_info(options); }
+int run(const Printout& asked) { return print(asked.text); }
+int run(const ShowVersion&) {
+  return print(std::string("qcowfs " QCOWFS_VERSION " (libfuse ") + ::fuse_pkgversion() + ")\n");
+}
+
+}  // namespace
+}  // namespace fuse
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    const fuse::Command command = fuse::parse_command_line(argc, argv);
+    return std::visit([](const auto& options) { return fuse::run(options); }, command);
+  } catch (const fuse::UsageError& error) {
+    fuse::complain(error.what());
+    return fuse::exit_usage;
+  } catch (const std::exception& error) {
+    fuse::complain(core::describe(error));
+    return fuse::exit_failure;
+  }
+}

@@ -1,0 +1,156 @@
+// The words of -o: what each means, which the kernel takes, which only mount(8) and systemd read.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <map>
+#include <string_view>
+
+#include "fuse/options.h"
+
+namespace fuse {
+namespace {
+
+constexpr std::uint64_t cache_size_min = 1 << 20;
+constexpr unsigned workers_max = 1024;
+constexpr unsigned commit_interval_max = 3600;
+
+[[noreturn]] void reject(std::string_view name, const std::string& value, const std::string& expected) {
+  throw UsageError("-o " + std::string(name) + "=" + value + ": expected " + expected);
+}
+
+template <class Number>
+Number number(std::string_view name, const std::string& value, Number lowest, Number highest, int base = 10) {
+  Number result = 0;
+  const char* const end = value.data() + value.size();
+  const auto [stop, error] = std::from_chars(value.data(), end, result, base);
+  if (value.empty() || stop != end || error != std::errc{} || result < lowest || result > highest) {
+    const auto text = [base](Number bound) {
+      std::array<char, 32> digits;
+      return std::string(digits.data(), std::to_chars(digits.data(), digits.data() + 32, bound, base).ptr);
+    };
+    const std::string kind = base == 8 ? "an octal number" : "a number";
+    reject(name, value, kind + " from " + text(lowest) + " to " + text(highest));
+  }
+  return result;
+}
+
+core::DirectIo direct_io(const std::string& value) {
+  if (value == "on") return core::DirectIo::on;
+  if (value == "off") return core::DirectIo::off;
+  if (value == "auto") return core::DirectIo::automatic;
+  reject("direct", value, "on, off or auto");
+}
+
+std::uint64_t cache_size(const std::string& value) {
+  const std::optional<std::uint64_t> bytes = parse_size(value);
+  if (!bytes || *bytes < cache_size_min) {
+    reject("cache_size", value, "a number of bytes, 1m at least, like 96m or 1g");
+  }
+  return *bytes;
+}
+
+std::string not_empty(std::string_view name, const std::string& value) {
+  if (value.empty()) reject(name, value, "a name");
+  return value;
+}
+
+using SetFlag = void (*)(MountOptions&);
+using SetValue = void (*)(MountOptions&, const std::string&);
+
+const std::map<std::string_view, SetFlag> flags = {
+    {"ro", [](MountOptions& o) { o.read_only = true; }},
+    {"rw", [](MountOptions& o) { o.read_only = false; }},
+    {"debug", [](MountOptions& o) { o.debug = o.foreground = true; }},
+    {"allow_other", [](MountOptions& o) { o.allow_other = true; }},
+    {"allow_root", [](MountOptions& o) { o.allow_root = true; }},
+    {"default_permissions", [](MountOptions&) {}},  // always on
+};
+
+const std::map<std::string_view, SetValue> values = {
+    {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
+    {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},
+    {"cache_size", [](MountOptions& o, const std::string& v) { o.cache_size = cache_size(v); }},
+    {"workers", [](MountOptions& o, const std::string& v) {
+       o.workers = number<unsigned>("workers", v, 1, workers_max);
+     }},
+    {"commit_interval", [](MountOptions& o, const std::string& v) {
+       o.commit_interval_seconds = number<unsigned>("commit_interval", v, 1, commit_interval_max);
+     }},
+    {"log", [](MountOptions& o, const std::string& v) { o.log_file = not_empty("log", v); }},
+    {"uid", [](MountOptions& o, const std::string& v) {
+       o.uid = number<uid_t>("uid", v, 0, std::numeric_limits<uid_t>::max() - 1);
+     }},
+    {"gid", [](MountOptions& o, const std::string& v) {
+       o.gid = number<gid_t>("gid", v, 0, std::numeric_limits<gid_t>::max() - 1);
+     }},
+    {"umask", [](MountOptions& o, const std::string& v) { o.umask = number<mode_t>("umask", v, 0, 0777, 8); }},
+    {"fsname", [](MountOptions& o, const std::string& v) { o.fsname = not_empty("fsname", v); }},
+    {"subtype", [](MountOptions& o, const std::string& v) { o.subtype = not_empty("subtype", v); }},
+};
+
+constexpr std::array<std::string_view, 7> for_the_kernel = {"nosuid",     "nodev", "noexec", "noatime",
+                                                            "nodiratime", "sync",  "dirsync"};
+
+// What an fstab line may carry that says nothing to us: words for mount(8) and systemd, and defaults spelt out.
+constexpr std::array<std::string_view, 25> not_for_us = {
+    "defaults", "auto",     "noauto",     "nofail",      "_netdev",       "user",     "nouser",
+    "users",    "nousers",  "owner",      "noowner",     "group",         "nogroup",  "suid",
+    "dev",      "exec",     "async",      "atime",       "diratime",      "relatime", "norelatime",
+    "silent",   "loud",     "strictatime", "nostrictatime"};
+
+bool is_not_for_us(std::string_view word) {
+  const auto starts_with = [word](std::string_view prefix) { return word.starts_with(prefix); };
+  return std::find(not_for_us.begin(), not_for_us.end(), word) != not_for_us.end() || starts_with("x-") ||
+         starts_with("X-") || starts_with("comment=") || starts_with("user=");
+}
+
+}  // namespace
+
+std::vector<std::string> split_options(const std::string& list) {
+  std::vector<std::string> words(1);
+  for (std::size_t at = 0; at < list.size(); ++at) {
+    if (list[at] == '\\' && at + 1 < list.size()) {
+      words.back() += list[++at];
+    } else if (list[at] == ',') {
+      words.emplace_back();
+    } else {
+      words.back() += list[at];
+    }
+  }
+  std::erase(words, std::string());
+  return words;
+}
+
+std::optional<std::uint64_t> parse_size(const std::string& text) {
+  std::uint64_t count = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, count);
+  if (stop == text.data() || error != std::errc{}) return std::nullopt;
+  if (stop == end) return count;
+  if (stop + 1 != end) return std::nullopt;
+  constexpr std::string_view suffixes = "kmgt";
+  const std::size_t place = suffixes.find(static_cast<char>(*stop | 0x20));  // either case
+  if (place == std::string_view::npos) return std::nullopt;
+  const unsigned shift = 10 * static_cast<unsigned>(place + 1);
+  if (count > std::numeric_limits<std::uint64_t>::max() >> shift) return std::nullopt;
+  return count << shift;
+}
+
+void apply_mount_option(MountOptions& options, const std::string& word) {
+  if (const auto flag = flags.find(word); flag != flags.end()) return flag->second(options);
+  if (std::find(for_the_kernel.begin(), for_the_kernel.end(), word) != for_the_kernel.end()) {
+    options.mount_flags.push_back(word);
+    return;
+  }
+  const std::size_t equals = word.find('=');
+  const std::string name = word.substr(0, equals);
+  if (const auto value = values.find(name); value != values.end()) {
+    if (equals == std::string::npos) throw UsageError("-o " + name + ": needs a value: " + name + "=...");
+    return value->second(options, word.substr(equals + 1));
+  }
+  if (flags.contains(name)) throw UsageError("-o " + word + ": " + name + " takes no value");
+  if (!is_not_for_us(word)) throw UsageError("-o " + word + ": unknown option (see qcowfs --help)");
+}
+
+}  // namespace fuse

@@ -1,0 +1,105 @@
+// `qcowfs mount`: wires engine, image file, image and mount together, and takes them apart in the right order.
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "core/direct_file.h"
+#include "core/engine.h"
+#include "core/error.h"
+#include "core/file_lock.h"
+#include "core/log.h"
+#include "fuse/control.h"
+#include "fuse/daemon.h"
+#include "fuse/mount_plan.h"
+#include "fuse/server.h"
+#include "fuse/verbs.h"
+#include "qcow2/image.h"
+
+namespace fuse {
+
+namespace asio = boost::asio;
+
+namespace {
+
+void open_log(const MountOptions& options) {
+  const core::LogLevel level = options.debug ? core::LogLevel::debug : core::LogLevel::normal;
+  if (!options.log_file.empty()) return core::log_to_file(options.log_file, level);
+  if (options.foreground) return core::log_to_stderr(level);
+  core::log_to_syslog(level);
+}
+
+// While the kernel frees memory it may wait for us to write; it must not make us wait for memory then. Inherited by
+// the threads to come. Needs a privilege that is often missing.
+void announce_ourselves_to_reclaim() { ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
+
+qcow2::ImageOptions image_options(const MountOptions& options) {
+  qcow2::ImageOptions image;
+  image.name = options.image;
+  image.read_only = options.read_only;
+  image.level = options.level.value_or(image.level);
+  image.cache_size = options.cache_size.value_or(image.cache_size);
+  if (options.commit_interval_seconds) image.commit_interval_ms = *options.commit_interval_seconds * 1000;
+  return image;
+}
+
+core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
+                                     const MountPlan& plan, Startup& startup, Control& control) {
+  const qcow2::ImageOptions how = image_options(options);
+  const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);
+  co_await serve(engine, *disk, plan, startup, control);
+}
+
+// `control` outlives the file in here: who listens hears the end of the stream when the image is free.
+void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, Startup& startup, Control& control) {
+  const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
+  core::DirectFile file(engine, options.image, access, options.direct);
+  core::lock_image(file.descriptor(), access, options.image);
+  const MountPlan plan = plan_mount(options, file.descriptor());
+
+  std::exception_ptr failure;
+  auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };
+  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, startup, control), keep_failure);
+  engine.run();
+  if (failure) std::rethrow_exception(failure);
+}
+
+int serve_in_this_process(const MountOptions& options, Startup& startup) {
+  try {
+    open_log(options);
+    announce_ourselves_to_reclaim();
+    const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
+    core::ThreadedEngine engine(options.workers.value_or(processors));
+    Control control(engine);
+    try {
+      mount_and_serve(engine, options, startup, control);
+      control.finish("");
+      return exit_success;
+    } catch (const std::exception& error) {
+      control.finish(core::describe(error));
+      throw;
+    }
+  } catch (const std::exception& error) {
+    if (startup.is_live()) {
+      spdlog::error("{}", core::describe(error));
+    } else {
+      complain(core::describe(error));
+    }
+    return exit_failure;
+  }
+}
+
+}  // namespace
+
+int run_mount(const MountOptions& options) {
+  const auto body = [&options](Startup& startup) { return serve_in_this_process(options, startup); };
+  return options.foreground ? run_in_foreground(body) : run_in_background(body);
+}
+
+}  // namespace fuse

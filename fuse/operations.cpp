@@ -1,0 +1,222 @@
+#include "fuse/operations.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "fuse/errno_map.h"
+
+namespace fuse {
+namespace {
+
+constexpr double entries_valid_s = 86400;  // names never change
+
+// Readahead and asynchronous direct I/O on their way at once. The kernel's own 12 leave a machine of many processors
+// without work.
+constexpr unsigned background_max = 64;
+constexpr unsigned background_congested = 48;
+
+core::DiskOffset disk_offset(off_t at) { return {static_cast<std::uint64_t>(at)}; }
+
+}  // namespace
+
+// Called by C: nothing may be thrown out of here, and everything must be answered.
+struct Trampolines {
+  static Operations& of(fuse_req_t request) { return *static_cast<Operations*>(fuse_req_userdata(request)); }
+
+  // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by itself.
+  template <class MakeStep>
+  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name, MakeStep make_step) noexcept {
+    Operations& self = of(request);
+    Reply reply(request);
+    if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
+    try {
+      auto held = std::make_unique<Reply>(std::move(reply));
+      auto step = make_step(self, *held);
+      self.requests_.start(name, std::move(held), std::move(step));
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+
+  static void init(void* self, fuse_conn_info* connection) noexcept {
+    connection->max_write = ReceiveBuffer::payload_max;
+    connection->max_background = background_max;
+    connection->congestion_threshold = background_congested;
+    // Splicing is no faster here; only the kernel changes the content, so its cache needs no doubt; and an O_TRUNC
+    // that comes as a setattr of its own needs no second way to change the size.
+    connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
+    connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO);
+    static_cast<Operations*>(self)->initialised_ = true;
+  }
+
+  static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
+    Reply reply(request);
+    const Tree& tree = of(request).tree_;
+    const std::optional<fuse_ino_t> inode = tree.find(parent, name);
+    if (!inode) return reply.error(ENOENT);
+    fuse_entry_param entry{};
+    entry.ino = *inode;
+    entry.attr = *tree.attributes(*inode);
+    entry.attr_timeout = attributes_valid_s;
+    entry.entry_timeout = entries_valid_s;
+    reply.entry(entry);
+  }
+
+  static void getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) noexcept {
+    Reply reply(request);
+    const std::optional<struct stat> facts = of(request).tree_.attributes(inode);
+    if (!facts) return reply.error(ENOENT);
+    reply.attributes(*facts, attributes_valid_s);
+  }
+
+  static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask, fuse_file_info*) noexcept {
+    Tree& tree = of(request).tree_;
+    if (!tree.is_disk(inode)) {
+      Reply reply(request);
+      tree.change(inode, *wanted, mask);
+      return reply.attributes(*tree.attributes(inode), attributes_valid_s);
+    }
+    start(request, inode, "setattr", [&](Operations& self, Reply& reply) {
+      return self.disk_operations_.change(reply, *wanted, mask);
+    });
+  }
+
+  static void open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) noexcept {
+    Reply reply(request);
+    const Operations& self = of(request);
+    if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
+    if (self.disk_.read_only() && (file->flags & O_ACCMODE) != O_RDONLY) return reply.error(EROFS);
+    file->keep_cache = 1;
+    reply.opened(*file);
+  }
+
+  static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
+    start(request, inode, "read", [=](Operations& self, Reply& reply) {
+      return self.disk_operations_.read(reply, disk_offset(at), length);
+    });
+  }
+
+  static void write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t length, off_t at,
+                    fuse_file_info*) noexcept {
+    start(request, inode, "write", [=](Operations& self, Reply& reply) {
+      core::SharedBytes payload = self.received_.keep({reinterpret_cast<const std::byte*>(data), length});
+      return self.disk_operations_.write(reply, disk_offset(at), std::move(payload));
+    });
+  }
+
+  // close(2): costs nothing but must not hide that something written before is lost.
+  static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info*) noexcept {
+    Reply reply(request);
+    const core::ErrorCode failure = of(request).disk_.failure();
+    reply.error(failure ? to_errno(failure) : 0);
+  }
+
+  static void fsync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {
+    start(request, inode, "fsync",
+          [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
+  }
+
+  // The directory is made up anew by every mount.
+  static void fsyncdir(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) noexcept { Reply(request).done(); }
+
+  static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t at, off_t length,
+                        fuse_file_info*) noexcept {
+    start(request, inode, "fallocate", [=](Operations& self, Reply& reply) {
+      return self.disk_operations_.allocate(reply, mode, disk_offset(at), static_cast<std::uint64_t>(length));
+    });
+  }
+
+  static void lseek(fuse_req_t request, fuse_ino_t inode, off_t at, int whence, fuse_file_info*) noexcept {
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) return Reply(request).error(EINVAL);
+    start(request, inode, "lseek", [=](Operations& self, Reply& reply) {
+      if (whence == SEEK_DATA) return self.disk_operations_.seek_data(reply, disk_offset(at));
+      return self.disk_operations_.seek_hole(reply, disk_offset(at));
+    });
+  }
+
+  static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first, fuse_file_info*) noexcept {
+    Reply reply(request);
+    const Tree& tree = of(request).tree_;
+    const std::optional<struct stat> directory = tree.attributes(inode);
+    if (!directory || !S_ISDIR(directory->st_mode)) return reply.error(ENOTDIR);
+    const struct stat disk = *tree.attributes(tree.disk_inode());
+    struct Row {
+      const char* name;
+      const struct stat& facts;
+    };
+    const Row rows[] = {{".", *directory}, {"..", *directory}, {tree.disk_name().c_str(), disk}};
+
+    core::Buffer list(room);
+    auto* const text = reinterpret_cast<char*>(list.data());
+    std::size_t used = 0;
+    for (auto index = static_cast<std::size_t>(first); index < std::size(rows); ++index) {
+      const Row& row = rows[index];
+      const auto next = static_cast<off_t>(index + 1);
+      const std::size_t needed = fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
+      if (needed > room - used) break;
+      used += needed;
+    }
+    const core::Bytes bytes = list.span();
+    reply.bytes(bytes.first(used));
+  }
+
+  static void statfs(fuse_req_t request, fuse_ino_t) noexcept {
+    Reply reply(request);
+    struct statvfs facts {};
+    if (::fstatvfs(of(request).image_descriptor_, &facts) != 0) return reply.error(errno);
+    reply.statistics(facts);
+  }
+};
+
+Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, ReceiveBuffer& received,
+                       int image_descriptor)
+    : disk_(disk),
+      tree_(tree),
+      received_(received),
+      image_descriptor_(image_descriptor),
+      disk_operations_(disk, tree),
+      requests_(engine) {}
+
+// Not here, as what libfuse or the kernel does without it is right: access (default_permissions), forget (inodes are
+// never given back), opendir, release and releasedir (nothing to hold), getxattr and ioctl (not supported).
+const fuse_lowlevel_ops& Operations::table() {
+  static const fuse_lowlevel_ops table = [] {
+    fuse_lowlevel_ops ops{};
+    ops.init = Trampolines::init;
+    ops.lookup = Trampolines::lookup;
+    ops.getattr = Trampolines::getattr;
+    ops.setattr = Trampolines::setattr;
+    ops.open = Trampolines::open;
+    ops.read = Trampolines::read;
+    ops.write = Trampolines::write;
+    ops.flush = Trampolines::flush;
+    ops.fsync = Trampolines::fsync;
+    ops.fsyncdir = Trampolines::fsyncdir;
+    ops.fallocate = Trampolines::fallocate;
+    ops.lseek = Trampolines::lseek;
+    ops.readdir = Trampolines::readdir;
+    ops.statfs = Trampolines::statfs;
+    // The one name cannot be changed and has no company.
+    ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) { Reply(r).error(EPERM); };
+    ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) { Reply(r).error(EPERM); };
+    ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { Reply(r).error(EPERM); };
+    ops.symlink = [](fuse_req_t r, const char*, fuse_ino_t, const char*) { Reply(r).error(EPERM); };
+    ops.link = [](fuse_req_t r, fuse_ino_t, fuse_ino_t, const char*) { Reply(r).error(EPERM); };
+    ops.unlink = [](fuse_req_t r, fuse_ino_t, const char*) { Reply(r).error(EPERM); };
+    ops.rmdir = [](fuse_req_t r, fuse_ino_t, const char*) { Reply(r).error(EPERM); };
+    ops.rename = [](fuse_req_t r, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) {
+      Reply(r).error(EPERM);
+    };
+    return ops;
+  }();
+  return table;
+}
+
+}  // namespace fuse

@@ -1,0 +1,89 @@
+// The command line as values. Pure: looks at nothing but its arguments.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/direct_file.h"
+
+namespace fuse {
+
+enum ExitStatus { exit_success = 0, exit_failure = 1, exit_usage = 2 };
+
+struct MountOptions {
+  std::string image;
+  std::string mountpoint;
+  bool foreground = false;
+  bool debug = false;
+  bool read_only = false;
+
+  core::DirectIo direct = core::DirectIo::automatic;
+  std::optional<int> level;
+  std::optional<std::uint64_t> cache_size;            ///< bytes
+  std::optional<unsigned> workers;                    ///< as many as processors, where nothing is said
+  std::optional<unsigned> commit_interval_seconds;
+  std::string log_file;                               ///< empty: syslog, or stderr in the foreground
+
+  bool allow_other = false;
+  bool allow_root = false;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  mode_t umask = 0;
+  std::string fsname;                                 ///< empty: the image's path
+  std::string subtype = "qcowfs";
+  std::vector<std::string> mount_flags;               ///< nodev, noatime and their like, for the kernel
+};
+
+struct UmountOptions {
+  std::string mountpoint;
+};
+
+enum class Compression { zlib, zstd };
+
+struct CreateOptions {
+  std::string image;
+  std::uint64_t size = 0;                             ///< bytes
+  std::optional<std::uint64_t> cluster_size;          ///< bytes
+  Compression compression = Compression::zlib;
+};
+
+struct InfoOptions {
+  std::string image;
+  bool json = false;
+};
+
+/// What -h asks for.
+struct Printout {
+  std::string text;
+};
+
+/// What -V asks for.
+struct ShowVersion {};
+
+using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, Printout, ShowVersion>;
+
+/// One line for the person at the keyboard; ends the program with exit_usage.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws UsageError.
+Command parse_command_line(int argc, const char* const* argv);
+
+/// "a,b=c" into "a" and "b=c"; a comma behind a backslash belongs to its option.
+std::vector<std::string> split_options(const std::string& list);
+
+/// Applies one word of -o. Throws UsageError that names it.
+void apply_mount_option(MountOptions& options, const std::string& word);
+
+/// Bytes, from digits with k, m, g or t behind them; nothing where that is not what `text` is.
+std::optional<std::uint64_t> parse_size(const std::string& text);
+
+}  // namespace fuse

@@ -1,0 +1,160 @@
+#include "fuse/server.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <string>
+
+#include "core/async.h"
+#include "core/unique_fd.h"
+#include "fuse/mount_table.h"
+#include "fuse/operations.h"
+#include "fuse/receive_buffer.h"
+#include "fuse/session.h"
+#include "fuse/unmount.h"
+
+namespace fuse {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// The kernel offers 128 KiB, which are two clusters: too few to decompress them on several processors at once. More
+// than this would make every page fault of a mapping read megabytes.
+constexpr unsigned read_ahead_kib = 1024;
+
+// Only root may; without it reading is slower.
+void raise_read_ahead(const std::string& device) {
+  std::ofstream setting("/sys/class/bdi/" + device + "/read_ahead_kb");
+  setting << read_ahead_kib << std::flush;
+}
+
+// Unmounts on behalf of a signal; true where the mount is out of the tree. Pages that programs changed through mappings
+// are still with the kernel: they are asked for while the requests that bring them can be served. Blocks.
+bool store_and_unmount(const MountPlan& plan, const std::string& device) {
+  const std::optional<MountEntry> entry = find_mount(plan.mountpoint);
+  if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
+  core::UniqueFd disk(::open(plan.disk_path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (disk.valid() && ::fsync(disk.get()) != 0) spdlog::error("{}: {}", plan.mountpoint, std::strerror(errno));
+  disk.reset();
+
+  UnmountResult result = unmount(plan.mountpoint, Unmount::when_idle);
+  if (result.outcome == UnmountResult::busy) {
+    spdlog::warn("{}: still in use; its users will see it vanish", plan.mountpoint);
+    disk.reset(::open(plan.disk_path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    result = unmount(plan.mountpoint, Unmount::detach);
+    if (disk.valid()) ::fsync(disk.get());  // what came in between
+  }
+  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", plan.mountpoint, result.reason);
+  return result.outcome == UnmountResult::done;
+}
+
+// Waits for signals as long as the session lives, and ends it when the first one comes. Signals that come between its
+// construction and start() are not lost: a mount must not be left behind by a daemon that was killed a moment too early.
+class SignalWatch {
+ public:
+  SignalWatch(core::Engine& engine, Session& session, const MountPlan& plan)
+      : engine_(engine), session_(session), plan_(plan), signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
+
+  void start() {
+    running_ = true;
+    asio::co_spawn(engine_.executor(), watch(), core::Supervised{"waiting for signals"});
+  }
+  /// Must be awaited once started: an unmount that a signal began may still be under way.
+  core::Awaitable<void> stop() {
+    signals_.cancel();
+    while (running_) co_await stopped_.wait();
+  }
+
+ private:
+  core::Awaitable<void> watch() {
+    core::ErrorCode cancelled;
+    const int signal = co_await signals_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+    if (!cancelled) {
+      spdlog::info("{}: {}: storing everything and unmounting", plan_.mountpoint, ::strsignal(signal));
+      // A thread of its own: requests that it waits for may need every thread of the engine's pool.
+      core::ThreadPool thread(1);
+      auto job = [this] { return store_and_unmount(plan_, session_.device_number()); };
+      const bool gone = co_await core::run(thread, job);
+      if (gone) session_.disown_mount();
+      session_.end();
+    }
+    running_ = false;
+    stopped_.wake_all();
+  }
+
+  core::Engine& engine_;
+  Session& session_;
+  const MountPlan& plan_;
+  asio::signal_set signals_;
+  bool running_ = false;
+  core::WaitList stopped_;
+};
+
+core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan, Startup& startup,
+                                  Control& control) {
+  co_await session.live();
+  const std::string device = session.device_number();
+  if (!device.empty()) {
+    raise_read_ahead(device);
+    co_await control.listen(device);
+  }
+  signals.start();
+  startup.live();
+  spdlog::info("{}: mounted", plan.mountpoint);
+
+  co_await session.ended();
+  control.ending();
+  co_await signals.stop();
+  spdlog::info("{}: unmounted", plan.mountpoint);
+}
+
+core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
+                                    Startup& startup, Control& control) {
+  Tree tree(plan.shape, plan.disk_name, plan.looks, disk);
+  ReceiveBuffer received;
+  Operations operations(engine, disk, tree, received, plan.image_descriptor);
+  Session session(engine, operations, received, plan.words);
+  SignalWatch signals(engine, session, plan);
+  session.mount(plan.mountpoint);
+  session.start();
+  std::exception_ptr failure;
+  try {
+    co_await run_session(session, signals, plan, startup, control);
+  } catch (const std::exception&) {
+    failure = std::current_exception();
+    session.end();
+  }
+  co_await session.ended();
+  co_await operations.requests().finished();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
+
+core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
+                            Control& control) {
+  std::exception_ptr failure;
+  try {
+    co_await mount_and_run(engine, disk, plan, startup, control);
+  } catch (const std::exception&) {
+    failure = std::current_exception();
+  }
+  try {
+    co_await disk.close();
+  } catch (const std::exception&) {
+    if (!failure) failure = std::current_exception();
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace fuse

@@ -1,0 +1,146 @@
+// `qcowfs umount`: takes the mount away and waits until the daemon has stored everything and let go of the image.
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <string>
+
+#include "core/error.h"
+#include "core/unique_fd.h"
+#include "fuse/control_address.h"
+#include "fuse/mount_table.h"
+#include "fuse/unmount.h"
+#include "fuse/verbs.h"
+
+namespace fuse {
+namespace {
+
+constexpr int ending_wait_ms = 10'000;  // from the unmount to the daemon's noticing it: normally no time at all
+constexpr int exit_wait_ms = 5'000;     // from the last word to the process's end
+
+// The daemon's end of the conversation.
+struct Daemon {
+  core::UniqueFd socket;
+  core::UniqueFd process;  ///< to wait for; may be missing
+};
+
+std::optional<Daemon> ask_daemon(const MountEntry& entry) {
+  Daemon daemon;
+  daemon.socket.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const ControlAddress address(entry.device);
+  if (::connect(daemon.socket.get(), address.get(), address.size()) != 0) return std::nullopt;
+
+  // Anybody can take a free name: believe only the mount's owner and root.
+  ucred who{};
+  socklen_t length = sizeof(who);
+  if (::getsockopt(daemon.socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) return std::nullopt;
+  if (who.uid != 0 && std::to_string(who.uid) != entry.owner) return std::nullopt;
+  daemon.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, who.pid, 0)));
+  return daemon;
+}
+
+bool readable_within(int descriptor, int limit_ms) {
+  pollfd waiting{descriptor, POLLIN, 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&waiting, 1, limit_ms);
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0;
+}
+
+// Everything the daemon says until it exits.
+std::string listen_to_the_end(int socket) {
+  std::string said;
+  std::array<char, 512> part;
+  for (;;) {
+    const ssize_t got = ::read(socket, part.data(), part.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return said;
+    said.append(part.data(), static_cast<std::size_t>(got));
+  }
+}
+
+int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
+  if (!readable_within(daemon.socket.get(), ending_wait_ms)) {
+    complain(entry.mountpoint + ": unmounted here, but a bind mount or another mount namespace keeps " +
+             entry.source + " in use");
+    return exit_failure;
+  }
+  const std::string said = listen_to_the_end(daemon.socket.get());
+  if (daemon.process.valid()) readable_within(daemon.process.get(), exit_wait_ms);
+  const std::string result = said.substr(std::min(said.size(), std::strlen(control_words::ending) + 1));
+  if (result == std::string(control_words::stored) + "\n") return exit_success;
+  if (result.starts_with(control_words::failed) && result.ends_with('\n')) {
+    complain(result.substr(std::strlen(control_words::failed), result.find('\n') - std::strlen(control_words::failed)));
+  } else {
+    complain(entry.source + ": the daemon died before everything was stored; check the image with qemu-img check");
+  }
+  return exit_failure;
+}
+
+bool is_dead(const std::string& mountpoint) {
+  struct stat facts {};
+  return ::stat(mountpoint.c_str(), &facts) != 0 && errno == ENOTCONN;
+}
+
+// A mount that nobody answers for: its daemon died, or it lives where we cannot hear it.
+int unmount_unheard(const MountEntry& entry) {
+  const bool dead = is_dead(entry.mountpoint);
+  const UnmountResult result = unmount(entry.mountpoint, dead ? Unmount::detach : Unmount::when_idle);
+  if (result.outcome == UnmountResult::busy) {
+    complain(entry.mountpoint + ": still in use (fuser -vm " + entry.mountpoint + " shows by whom)");
+    return exit_failure;
+  }
+  if (result.outcome == UnmountResult::failed) {
+    complain(entry.mountpoint + ": cannot unmount: " + result.reason);
+    return exit_failure;
+  }
+  if (dead) {
+    complain(entry.mountpoint + ": unmounted; its daemon had died, and what it had not stored is lost");
+    return exit_success;
+  }
+  complain(entry.mountpoint + ": unmounted, but its daemon cannot be asked whether everything is stored");
+  return exit_failure;
+}
+
+int unmount_and_wait(const std::string& path) {
+  const std::string mountpoint = canonical_mountpoint(path);
+  const std::optional<MountEntry> entry = find_mount(mountpoint);
+  if (!entry) {
+    complain(mountpoint + ": nothing is mounted here");
+    return exit_failure;
+  }
+  const std::optional<Daemon> daemon = ask_daemon(*entry);
+  if (!daemon && entry->type != "fuse.qcowfs") {
+    complain(mountpoint + ": not a mount of qcowfs but of type " + entry->type);
+    return exit_failure;
+  }
+  if (!daemon) return unmount_unheard(*entry);
+
+  const UnmountResult result = unmount(mountpoint, Unmount::when_idle);
+  if (result.outcome == UnmountResult::done) return wait_for_daemon(*entry, *daemon);
+  if (result.outcome == UnmountResult::busy) {
+    complain(mountpoint + ": still in use (fuser -vm " + mountpoint + " shows by whom)");
+  } else {
+    complain(mountpoint + ": cannot unmount: " + result.reason);
+  }
+  return exit_failure;
+}
+
+}  // namespace
+
+int run_umount(const UmountOptions& options) {
+  try {
+    return unmount_and_wait(options.mountpoint);
+  } catch (const core::Error& error) {
+    complain(core::describe(error));
+    return exit_failure;
+  }
+}
+
+}  // namespace fuse

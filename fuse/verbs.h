@@ -1,0 +1,16 @@
+// The commands. Each does its work, prints one line on stderr where it fails, and returns the exit status.
+#pragma once
+
+#include "fuse/options.h"
+
+namespace fuse {
+
+int run_mount(const MountOptions& options);
+int run_umount(const UmountOptions& options);
+int run_create(const CreateOptions& options);
+int run_info(const InfoOptions& options);
+
+/// The one line.
+void complain(const std::string& sentence);
+
+}  // namespace fuse

@@ -1,0 +1,38 @@
+// Bytes to fewer bytes and back. CPU only: no I/O, no allocation that an image could make large.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "core/bytes.h"
+
+namespace qcow2 {
+
+/// As stored in the header: byte 104.
+enum class CompressionType : std::uint8_t { zlib = 0, zstd = 1 };
+
+/// 1 is fastest, 9 smallest, the same scale for both types. What a step means stands in deflate.cpp and zstd.cpp.
+inline constexpr int level_min = 1;
+inline constexpr int level_max = 9;
+inline constexpr int level_default = 1;
+
+/// Threads    Every method may be called from any number of threads at once.
+/// Errors     By return value only; never throws on what the bytes contain.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+  /// Compresses all of `plain` into the front of `target` and returns the bytes used, or nothing where they don't fit.
+  virtual std::optional<std::size_t> compress(core::Bytes plain, core::MutableBytes target) const = 0;
+  /// Fills `plain` exactly from a stream at the front of `stored`, whatever follows it there. False where the stream is
+  /// damaged or shorter than `plain`. Accepts everything QEMU's reader accepts: see FORMAT.md.
+  virtual bool decompress(core::Bytes stored, core::MutableBytes plain) const = 0;
+};
+
+std::unique_ptr<Codec> make_codec(CompressionType type, int level);
+
+/// Reads as zeros from end to end.
+bool is_all_zero(core::Bytes bytes);
+
+}  // namespace qcow2

@@ -1,0 +1,21 @@
+// Writes an empty image.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "qcow2/codec/codec.h"
+
+namespace qcow2 {
+
+struct CreateOptions {
+  std::uint64_t size = 0;  ///< bytes of the disk; stored rounded up to 512, the unit of the format
+  std::uint64_t cluster_size = 65536;
+  unsigned refcount_bits = 16;
+  CompressionType compression = CompressionType::zlib;
+};
+
+/// Creates `path`, version 3. An existing file is refused, and a failure leaves none behind. Throws core::Error.
+void create_image(const std::string& path, const CreateOptions& options);
+
+}  // namespace qcow2

@@ -1,0 +1,326 @@
+#include "qcow2/disk.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <cerrno>
+
+#include "core/alignment.h"
+#include "core/check.h"
+#include "core/error.h"
+
+namespace qcow2 {
+
+// While one exists, no shrink runs; while a shrink runs, none comes into being.
+class Disk::Changing {
+ public:
+  explicit Changing(Disk& disk) : disk_(disk) { ++disk_.changing_; }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+  ~Changing() {
+    --disk_.changing_;
+    disk_.shape_free_.wake_all();
+  }
+
+ private:
+  Disk& disk_;
+};
+
+Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
+           const ImageOptions& options)
+    : engine_(engine),
+      file_(file),
+      options_(options),
+      version_(header.version),
+      geometry_(header.geometry),
+      tables_{header.l1_table, header.l1_entries, header.size},
+      refcount_table_(header.refcount_table),
+      refcount_table_clusters_(header.refcount_table_clusters),
+      budget_(limits::share_out(options.cache_size, geometry_.cluster_size())),
+      fresh_block_(std::max<std::uint64_t>(limits::fresh_block_bytes, file.block_size())),
+      size_(core::align_down(header.size, sector_size)),  // QEMU ignores a fraction of a sector too
+      codec_(make_codec(header.compression, options.level)),
+      header_sector_(file, std::move(first_sector)),
+      refcounts_(engine, file, header_sector_, geometry_),
+      clusters_(refcounts_, geometry_),
+      cache_(engine, file, FragmentAllocator::chunk_size(geometry_, fresh_block_), budget_.compressed_bytes),
+      fragments_(clusters_, refcounts_, cache_, geometry_, fresh_block_),
+      map_(engine, file, header_sector_, clusters_, geometry_),
+      reader_(engine, file, cache_, *codec_, geometry_, version_, budget_.decoded_bytes),
+      assembler_(engine, failure_, geometry_, budget_.dirty_bytes),
+      placer_(file, clusters_, fragments_, cache_, geometry_, fresh_block_),
+      encoder_(engine, {assembler_, reader_, readers_, map_, placer_, *codec_, failure_}, geometry_, version_),
+      commit_(engine,
+              {file, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
+              geometry_) {}
+
+Disk::~Disk() = default;
+
+core::Awaitable<void> Disk::open() {
+  co_await map_.open(tables_);
+  if (options_.read_only) co_return;
+  co_await refcounts_.open(refcount_table_, refcount_table_clusters_);
+  encoder_.start();
+  keeper_running_ = true;
+  boost::asio::co_spawn(engine_.executor(), keep_committing(), core::Supervised{"background commits"});
+}
+
+void Disk::require_writable() const {
+  if (options_.read_only) core::fail(core::Errc::read_only, options_.name + ": mounted read-only");
+  failure_.check();
+}
+
+std::uint64_t Disk::size_max() const {
+  const std::uint64_t by_l1 = l1_table_bytes_max / 8 * geometry_.bytes_per_l2_table();
+  return std::min<std::uint64_t>(by_l1, (1ull << 63) - sector_size);
+}
+
+core::Awaitable<std::uint64_t> Disk::entry_of(GuestCluster cluster) {
+  std::optional<std::uint64_t> entry = map_.find(cluster);
+  while (!entry) {
+    co_await map_.load(cluster);
+    entry = map_.find(cluster);
+  }
+  co_return *entry;
+}
+
+core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target) {
+  CHECK(at.value + target.size() <= size_ || target.empty());
+  const Readers::Ticket ticket = readers_.enter();
+  core::TaskGroup pieces(engine_.executor());
+  std::uint64_t done = 0;
+  while (done < target.size()) {
+    const GuestOffset from = at + done;
+    const std::uint64_t within = geometry_.within_cluster(from);
+    const std::uint64_t length = std::min(geometry_.cluster_size() - within, target.size() - done);
+    const ByteRange range{within, within + length};
+    const core::MutableBytes part = target.subspan(done, length);
+    done += length;
+    if (length == target.size()) {
+      co_await read_piece(geometry_.cluster_of(from), range, part);
+    } else {
+      pieces.spawn(read_piece(geometry_.cluster_of(from), range, part));
+    }
+  }
+  co_await pieces.join();
+}
+
+core::Awaitable<void> Disk::read_piece(GuestCluster cluster, ByteRange range, core::MutableBytes target) {
+  std::vector<ByteRange> gaps;
+  std::uint64_t entry = l2_entry_unallocated;
+  for (;;) {
+    // What is dirty and what the map says below it are taken at one instant, or a cluster that moves from one to the
+    // other meanwhile would be read half old.
+    gaps = assembler_.copy_known(cluster, range, target);
+    if (gaps.empty()) co_return;
+    const std::optional<std::uint64_t> found = map_.find(cluster);
+    if (found) {
+      entry = *found;
+      break;
+    }
+    co_await map_.load(cluster);
+  }
+  for (const ByteRange& gap : gaps) {
+    const core::MutableBytes part = target.subspan(gap.begin - range.begin, gap.length());
+    co_await reader_.read(entry, gap.begin, part);
+  }
+}
+
+core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload) {
+  require_writable();
+  if (at.value > size_max() || payload.size() > size_max() - at.value) {
+    core::fail(core::Errc::image_too_small, options_.name + ": the image cannot hold a disk that large");
+  }
+  while (reshaping_) co_await shape_free_.wait();
+  const Changing changing(*this);
+  if (at.value + payload.size() > size_) co_await grow(at.value + payload.size());
+  std::uint64_t done = 0;
+  while (done < payload.size()) {
+    co_await commit_.wait_for_room();
+    co_await assembler_.wait_for_room();
+    const GuestOffset from = at + done;
+    const std::uint64_t within = geometry_.within_cluster(from);
+    const std::uint64_t length = std::min<std::uint64_t>(geometry_.cluster_size() - within, payload.size() - done);
+    assembler_.write(geometry_.cluster_of(from), within, payload.slice(done, length));
+    done += length;
+  }
+}
+
+core::Awaitable<void> Disk::zero(core::DiskOffset at, std::uint64_t length) {
+  require_writable();
+  while (reshaping_) co_await shape_free_.wait();
+  const Changing changing(*this);
+  if (at.value >= size_) co_return;
+  const GuestOffset end = at + std::min(length, size_ - at.value);
+  co_await zero_range(at, end, version_ >= 3 ? l2_entry_zero : l2_entry_unallocated);
+}
+
+core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form) {
+  const std::uint64_t cluster_size = geometry_.cluster_size();
+  while (begin < end) {
+    const GuestCluster cluster = geometry_.cluster_of(begin);
+    const std::uint64_t within = geometry_.within_cluster(begin);
+    const std::uint64_t length = std::min(cluster_size - within, end - begin);
+    co_await commit_.wait_for_room();
+    // The part of the last cluster that lies beyond the disk's end belongs to nobody.
+    const bool reaches_cluster_end = length == cluster_size || (begin + length == end && end.value >= size_);
+    if (within == 0 && reaches_cluster_end) {
+      if (const GuestCluster next = end_of_nothing(cluster, end); next > cluster) {
+        begin = std::min(end, geometry_.start_of(next));
+        continue;
+      }
+      co_await zero_cluster(cluster, form);
+    } else {
+      co_await zero_part(cluster, {within, within + length});
+    }
+    begin = begin + length;
+  }
+}
+
+GuestCluster Disk::end_of_nothing(GuestCluster cluster, GuestOffset limit) const {
+  const GuestCluster last{geometry_.guest_clusters(limit.value)};
+  GuestCluster end = cluster;
+  if (!map_.surely_unallocated(cluster, end)) return cluster;
+  return assembler_.next_held(cluster, std::min(end, last));
+}
+
+core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
+  co_await assembler_.wait_for_room();
+  if (!assembler_.holds(cluster)) {
+    const Readers::Ticket ticket = readers_.enter();
+    const std::uint64_t entry = co_await entry_of(cluster);
+    const bool is_zero = entry == l2_entry_unallocated || entry == l2_entry_zero;
+    if (is_zero && !assembler_.holds(cluster)) co_return;
+  }
+  assembler_.write_zeros(cluster, range);
+}
+
+core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, std::uint64_t form) {
+  const Readers::Ticket ticket = readers_.enter();
+  const std::uint64_t entry = co_await entry_of(cluster);
+  assembler_.forget(cluster);
+  if (entry != l2_entry_unallocated && entry != form) map_.set(cluster, form);
+}
+
+core::Awaitable<void> Disk::resize(std::uint64_t size) {
+  require_writable();
+  if (size > size_max()) {
+    core::fail(core::Errc::image_too_small, options_.name + ": the image cannot hold a disk that large");
+  }
+  const core::AsyncMutex::Guard alone = co_await resizing_.lock();
+  if (size > size_) co_await grow(size);
+  if (size < size_) co_await shrink(size);
+}
+
+core::Awaitable<void> Disk::grow(std::uint64_t size) {
+  if (!tail_is_clean_) {
+    // Whatever an earlier owner left behind the end must not come to light.
+    const Readers::Ticket ticket = readers_.enter();
+    const GuestOffset first{core::align_up(size_, geometry_.cluster_size())};
+    const GuestOffset end{std::max(first.value, tables_.l1_entries * geometry_.bytes_per_l2_table())};
+    co_await zero_range(first, end, l2_entry_unallocated);
+    tail_is_clean_ = true;
+  }
+  if (size <= size_) co_return;
+  size_ = size;
+  map_.set_disk_size(core::align_up(size, sector_size));
+}
+
+core::Awaitable<void> Disk::shrink(std::uint64_t size) {
+  reshaping_ = true;
+  while (changing_ != 0) co_await shape_free_.wait();
+  const GuestOffset old_end{core::align_up(size_, geometry_.cluster_size())};
+  std::exception_ptr error;
+  try {
+    co_await zero_range(GuestOffset{size}, old_end, l2_entry_unallocated);
+    size_ = size;
+    // The old content is durably gone before the header says so: after a power cut in between, growing again finds
+    // zeros.
+    co_await commit_.flush();
+    map_.set_disk_size(core::align_up(size, sector_size));
+    map_.drop_tables(geometry_.l1_entries(size));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  reshaping_ = false;
+  shape_free_.wake_all();
+  if (error) std::rethrow_exception(error);
+}
+
+core::Awaitable<void> Disk::flush() {
+  failure_.check();
+  if (!options_.read_only) co_await commit_.flush();
+}
+
+core::Awaitable<std::uint64_t> Disk::next_data(core::DiskOffset at) { return seek(at, Sought::data); }
+core::Awaitable<std::uint64_t> Disk::next_hole(core::DiskOffset at) { return seek(at, Sought::hole); }
+
+core::Awaitable<std::uint64_t> Disk::seek(core::DiskOffset at, Sought sought) {
+  if (!options_.read_only) co_await assembler_.drain();  // what is zero is known only once it was encoded
+  const Readers::Ticket ticket = readers_.enter();
+  while (at.value < size_) {
+    const GuestCluster cluster = geometry_.cluster_of(at);
+    GuestCluster next = end_of_nothing(cluster, GuestOffset{size_});
+    bool hole = next > cluster;
+    if (!hole) {
+      next = cluster + 1;
+      const std::uint64_t entry = co_await entry_of(cluster);
+      const Placement placement = decode_l2_entry(entry, geometry_, version_);
+      hole = std::holds_alternative<Unallocated>(placement) || std::holds_alternative<ZeroCluster>(placement);
+      if (assembler_.holds(cluster)) hole = false;
+    }
+    if (hole == (sought == Sought::hole)) co_return at.value;
+    at = geometry_.start_of(next);
+  }
+  co_return size_;
+}
+
+core::Awaitable<void> Disk::keep_committing() {
+  const std::chrono::milliseconds interval(options_.commit_interval_ms);
+  const std::chrono::milliseconds tick = std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
+  auto last = engine_.now();
+  while (!closing_ && !failure_.failed()) {
+    if (!commit_.large()) co_await engine_.sleep_for(tick);
+    if (closing_) break;
+    const bool due = commit_.pending() && engine_.now() - last >= interval - tick;
+    if (!commit_.pending()) last = engine_.now();
+    if (!due && !commit_.large()) continue;
+    try {
+      co_await commit_.flush();
+    } catch (const std::exception& error) {
+      break;  // the failure is recorded, and reported to whoever asks for durability
+    }
+    last = engine_.now();
+  }
+  keeper_running_ = false;
+  keeper_ended_.wake_all();
+}
+
+core::Awaitable<void> Disk::close() {
+  if (options_.read_only) {
+    co_await cache_.stop();
+    co_return;
+  }
+  closing_ = true;
+  while (keeper_running_) {
+    engine_.wake_sleepers();
+    co_await keeper_ended_.wait();
+  }
+  try {
+    co_await commit_.finish();
+    fragments_.close();
+  } catch (const std::exception& error) {
+    failure_.record(error);
+  }
+  try {
+    co_await cache_.stop();
+  } catch (const std::exception& error) {
+    failure_.record(error);
+  }
+  assembler_.close();
+  co_await encoder_.join();
+  failure_.check();
+}
+
+}  // namespace qcow2

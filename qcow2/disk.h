@@ -1,0 +1,110 @@
+// The rooms of an open image, wired: one object that serves the guest's disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/async.h"
+#include "core/engine.h"
+#include "core/fail_stop.h"
+#include "core/guest_disk.h"
+#include "qcow2/flow/assembler.h"
+#include "qcow2/flow/commit.h"
+#include "qcow2/flow/encoder.h"
+#include "qcow2/flow/placer.h"
+#include "qcow2/flow/reader.h"
+#include "qcow2/format/header.h"
+#include "qcow2/host/cluster_allocator.h"
+#include "qcow2/host/compressed_write_cache.h"
+#include "qcow2/host/fragment_allocator.h"
+#include "qcow2/host/header_sector.h"
+#include "qcow2/host/readers.h"
+#include "qcow2/host/refcounts.h"
+#include "qcow2/image.h"
+#include "qcow2/limits.h"
+#include "qcow2/map/guest_map.h"
+
+namespace qcow2 {
+
+/// See core::GuestDisk for the contract, and flow/commit.cpp for the order in which things become durable.
+class Disk final : public core::GuestDisk {
+ public:
+  Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
+       const ImageOptions& options);
+  ~Disk() override;
+
+  /// Reads the tables and starts the encoder lanes.
+  core::Awaitable<void> open();
+  HeaderSector& header_sector() { return header_sector_; }
+
+  std::uint64_t size() const override { return size_; }
+  std::uint32_t cluster_size() const override { return static_cast<std::uint32_t>(geometry_.cluster_size()); }
+  std::uint64_t allocated_bytes() const override { return file_.allocated_bytes(); }
+  bool read_only() const override { return options_.read_only; }
+  core::ErrorCode failure() const override { return failure_.code(); }
+
+  core::Awaitable<void> read(core::DiskOffset at, core::MutableBytes target) override;
+  core::Awaitable<void> write(core::DiskOffset at, core::SharedBytes payload) override;
+  core::Awaitable<void> zero(core::DiskOffset at, std::uint64_t length) override;
+  core::Awaitable<void> resize(std::uint64_t size) override;
+  core::Awaitable<void> flush() override;
+  core::Awaitable<std::uint64_t> next_data(core::DiskOffset at) override;
+  core::Awaitable<std::uint64_t> next_hole(core::DiskOffset at) override;
+  core::Awaitable<void> close() override;
+
+ private:
+  enum class Sought { data, hole };
+  class Changing;  // a change of content is under way
+
+  void require_writable() const;
+  std::uint64_t size_max() const;
+  core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
+  core::Awaitable<void> read_piece(GuestCluster cluster, ByteRange range, core::MutableBytes target);
+  core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form);
+  core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);
+  core::Awaitable<void> zero_cluster(GuestCluster cluster, std::uint64_t form);
+  core::Awaitable<void> grow(std::uint64_t size);
+  core::Awaitable<void> shrink(std::uint64_t size);
+  /// Behind the clusters from `cluster` on that surely hold nothing; `cluster` itself where it may hold something.
+  GuestCluster end_of_nothing(GuestCluster cluster, GuestOffset limit) const;
+  core::Awaitable<std::uint64_t> seek(core::DiskOffset at, Sought sought);
+  core::Awaitable<void> keep_committing();
+
+  core::Engine& engine_;
+  core::BlockFile& file_;
+  ImageOptions options_;
+  std::uint32_t version_;
+  Geometry geometry_;
+  GuestMap::Tables tables_;
+  HostOffset refcount_table_;
+  std::uint64_t refcount_table_clusters_;
+  limits::Budget budget_;
+  std::uint64_t fresh_block_;
+  std::uint64_t size_;  ///< bytes the guest sees; the header holds it rounded up to 512
+
+  core::FailStop failure_;
+  std::unique_ptr<Codec> codec_;
+  HeaderSector header_sector_;
+  Refcounts refcounts_;
+  ClusterAllocator clusters_;
+  CompressedWriteCache cache_;
+  FragmentAllocator fragments_;
+  Readers readers_;
+  GuestMap map_;
+  Reader reader_;
+  Assembler assembler_;
+  Placer placer_;
+  Encoder encoder_;
+  Commit commit_;
+
+  std::uint64_t changing_ = 0;  ///< writes and zeroes under way
+  bool reshaping_ = false;      ///< a shrink is under way: it has the disk to itself
+  bool tail_is_clean_ = false;  ///< nothing is allocated beyond the disk's end
+  core::AsyncMutex resizing_;
+  core::WaitList shape_free_;
+  bool closing_ = false;
+  bool keeper_running_ = false;
+  core::WaitList keeper_ended_;
+};
+
+}  // namespace qcow2

@@ -1,0 +1,215 @@
+#include "qcow2/flow/assembler.h"
+
+#include <cstring>
+
+#include "core/check.h"
+
+namespace qcow2 {
+namespace {
+
+constexpr std::uint64_t bookkeeping_bytes = 1024;  // about what a dirty cluster costs beside its bytes
+
+}  // namespace
+
+Assembler::Assembler(core::Engine& engine, core::FailStop& failure, const Geometry& geometry,
+                     std::uint64_t dirty_bytes_max)
+    : engine_(engine),
+      failure_(failure),
+      geometry_(geometry),
+      dirty_bytes_max_(dirty_bytes_max),
+      cost_(geometry.cluster_size() + bookkeeping_bytes) {}
+
+core::Awaitable<void> Assembler::wait_for_room() {
+  failure_.check();
+  while (dirty_bytes_ >= dirty_bytes_max_) {
+    co_await room_.wait();
+    failure_.check();
+  }
+}
+
+Assembler::Gathering& Assembler::gathering_for(GuestCluster cluster) {
+  Dirty& dirty = dirty_[cluster];
+  if (!dirty.gathering) {
+    dirty.gathering.emplace();
+    dirty.gathering->born = next_born_++;
+    dirty.gathering->since = engine_.now();
+    gathering_by_age_[dirty.gathering->born] = cluster;
+    outstanding_.insert(dirty.gathering->born);
+    dirty_bytes_ += cost_;
+    gathering_bytes_ += cost_;
+  }
+  return *dirty.gathering;
+}
+
+core::MutableBytes Assembler::writable_bytes(Gathering& gathering) const {
+  if (!gathering.gathered) {
+    gathering.gathered = std::make_shared<core::Buffer>(geometry_.cluster_size());
+    if (gathering.payload.size() != 0) {
+      std::memcpy(gathering.gathered->data(), gathering.payload.bytes.data(), gathering.payload.size());
+      gathering.payload = {};
+    }
+  }
+  return gathering.gathered->span();
+}
+
+void Assembler::write(GuestCluster cluster, std::uint64_t within, core::SharedBytes bytes) {
+  Gathering& gathering = gathering_for(cluster);
+  const ByteRange range{within, within + bytes.size()};
+  if (range == whole()) {
+    gathering.gathered.reset();
+    gathering.payload = std::move(bytes);
+  } else {
+    std::memcpy(writable_bytes(gathering).data() + within, bytes.bytes.data(), bytes.size());
+  }
+  wrote(cluster, gathering, range);
+}
+
+void Assembler::write_zeros(GuestCluster cluster, ByteRange range) {
+  Gathering& gathering = gathering_for(cluster);
+  std::memset(writable_bytes(gathering).data() + range.begin, 0, range.length());
+  wrote(cluster, gathering, range);
+}
+
+void Assembler::wrote(GuestCluster cluster, Gathering& gathering, ByteRange range) {
+  gathering.known.add(range);
+  if (gathering.known.covers(whole())) seal(cluster);
+  relieve_pressure();
+}
+
+void Assembler::seal(GuestCluster cluster) {
+  Dirty& dirty = dirty_.at(cluster);
+  Gathering& gathering = *dirty.gathering;
+  if (dirty.sealed) {
+    gathering.seal_wanted = true;
+    return;
+  }
+  const auto sealed = std::make_shared<SealedCluster>();
+  sealed->guest = cluster;
+  sealed->payload = std::move(gathering.payload);
+  sealed->gathered = std::move(gathering.gathered);
+  sealed->known = std::move(gathering.known);
+  sealed->born = gathering.born;
+  gathering_by_age_.erase(gathering.born);
+  gathering_bytes_ -= cost_;
+  dirty.gathering.reset();
+  dirty.sealed = sealed;
+  sealed_.push_back(sealed);
+  work_.wake_one();
+}
+
+void Assembler::seal_older_than(std::uint64_t born) {
+  auto oldest = gathering_by_age_.begin();
+  while (oldest != gathering_by_age_.end() && oldest->first < born) {
+    const GuestCluster cluster = oldest->second;
+    ++oldest;  // seal() erases what it seals
+    seal(cluster);
+  }
+}
+
+void Assembler::relieve_pressure() {
+  auto oldest = gathering_by_age_.begin();
+  while (gathering_bytes_ > dirty_bytes_max_ / 2 && oldest != gathering_by_age_.end()) {
+    const GuestCluster cluster = oldest->second;
+    ++oldest;
+    seal(cluster);
+  }
+}
+
+void Assembler::drop_gathering(Dirty& dirty) {
+  if (!dirty.gathering) return;
+  const std::uint64_t born = dirty.gathering->born;
+  gathering_by_age_.erase(born);
+  gathering_bytes_ -= cost_;
+  dirty.gathering.reset();
+  finish(born);
+}
+
+void Assembler::finish(std::uint64_t born) {
+  outstanding_.erase(born);
+  dirty_bytes_ -= cost_;
+  room_.wake_all();
+  drained_.wake_all();
+}
+
+void Assembler::forget(GuestCluster cluster) {
+  const auto found = dirty_.find(cluster);
+  if (found == dirty_.end()) return;
+  drop_gathering(found->second);
+  // The encoder may have it in hand: it finds the mark before it would name the result, and then calls placed().
+  if (found->second.sealed) found->second.sealed->superseded = true;
+  dirty_.erase(found);
+}
+
+std::optional<std::chrono::steady_clock::time_point> Assembler::oldest() const {
+  if (gathering_by_age_.empty()) return std::nullopt;
+  return dirty_.at(gathering_by_age_.begin()->second).gathering->since;
+}
+
+std::vector<ByteRange> Assembler::copy_known(GuestCluster cluster, ByteRange range, core::MutableBytes target) const {
+  const auto found = dirty_.find(cluster);
+  if (found == dirty_.end()) return {range};
+  const auto copy = [&](core::Bytes source, ByteRange part) {
+    std::memcpy(target.data() + (part.begin - range.begin), source.data() + part.begin, part.length());
+  };
+  std::vector<ByteRange> unknown{range};
+  if (const auto& upper = found->second.gathering) {
+    const core::Bytes source = upper->gathered ? core::Bytes(upper->gathered->span()) : upper->payload.bytes;
+    for (const ByteRange& part : upper->known.within(range)) copy(source, part);
+    unknown = upper->known.missing(range);
+  }
+  const auto& lower = found->second.sealed;
+  if (!lower) return unknown;
+  std::vector<ByteRange> rest;
+  for (const ByteRange& gap : unknown) {
+    for (const ByteRange& part : lower->known.within(gap)) copy(lower->bytes(), part);
+    for (const ByteRange& part : lower->known.missing(gap)) rest.push_back(part);
+  }
+  return rest;
+}
+
+core::Awaitable<void> Assembler::drain() {
+  const std::uint64_t until = next_born_;
+  seal_older_than(until);
+  failure_.check();
+  while (!outstanding_.empty() && *outstanding_.begin() < until) {
+    co_await drained_.wait();
+    failure_.check();
+  }
+}
+
+core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> Assembler::take(std::uint64_t bytes_max) {
+  while (sealed_.empty() && !closed_) co_await work_.wait();
+  std::vector<std::shared_ptr<SealedCluster>> taken;
+  std::uint64_t bytes = 0;
+  while (!sealed_.empty() && (taken.empty() || bytes + geometry_.cluster_size() <= bytes_max)) {
+    taken.push_back(std::move(sealed_.front()));
+    sealed_.pop_front();
+    bytes += geometry_.cluster_size();
+  }
+  co_return taken;
+}
+
+void Assembler::placed(const std::shared_ptr<SealedCluster>& sealed) {
+  finish(sealed->born);
+  if (sealed->superseded) return;  // forget() has already dropped it from dirty_
+  const auto found = dirty_.find(sealed->guest);
+  CHECK(found != dirty_.end() && found->second.sealed == sealed);
+  found->second.sealed.reset();
+  if (!found->second.gathering) {
+    dirty_.erase(found);
+  } else if (found->second.gathering->seal_wanted) {
+    seal(sealed->guest);
+  }
+}
+
+void Assembler::wake_all() {
+  room_.wake_all();
+  drained_.wake_all();
+}
+
+void Assembler::close() {
+  closed_ = true;
+  work_.wake_all();
+}
+
+}  // namespace qcow2

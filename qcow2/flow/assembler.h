@@ -1,0 +1,116 @@
+// Gathers guest writes into whole clusters, so that neighbouring small writes cost one compression.
+//
+// A guest cluster with dirty bytes has up to two layers here: one being gathered, and below it one that was sealed and is
+// being encoded. Reads ask the upper one first; the upper one is sealed only after the lower one has its place in the map.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "core/async.h"
+#include "core/engine.h"
+#include "core/block_file.h"
+#include "core/fail_stop.h"
+#include "qcow2/flow/byte_ranges.h"
+#include "qcow2/format/geometry.h"
+
+namespace qcow2 {
+
+/// A cluster on its way to the encoder.
+struct SealedCluster {
+  GuestCluster guest;
+  core::SharedBytes payload;             ///< all of it, where one write brought a whole cluster; else
+  std::shared_ptr<core::Buffer> gathered;  ///< its known bytes are set, the rest comes from what was there before
+  ByteRanges known;
+  std::uint64_t born = 0;
+  bool superseded = false;  ///< the guest discarded the cluster meanwhile: it must not reach the map
+
+  core::Bytes bytes() const { return gathered ? core::Bytes(gathered->span()) : payload.bytes; }
+};
+
+/// Units      Ranges are bytes within one guest cluster.
+/// Ordering   write(), write_zeros() and forget() take effect at once and never suspend.
+/// Threads    The engine's strand.
+class Assembler {
+ public:
+  Assembler(core::Engine& engine, core::FailStop& failure, const Geometry& geometry, std::uint64_t dirty_bytes_max);
+
+  /// Suspends while too much is dirty. Throws the sticky failure.
+  core::Awaitable<void> wait_for_room();
+  void write(GuestCluster cluster, std::uint64_t within, core::SharedBytes bytes);
+  void write_zeros(GuestCluster cluster, ByteRange range);
+  /// Drops all that is dirty of the cluster: the guest has discarded it.
+  void forget(GuestCluster cluster);
+
+  bool holds(GuestCluster cluster) const { return dirty_.contains(cluster); }
+  /// The first dirty cluster from `cluster` on, or `end` where there is none before it.
+  GuestCluster next_held(GuestCluster cluster, GuestCluster end) const {
+    const auto next = dirty_.lower_bound(cluster);
+    return next == dirty_.end() || next->first > end ? end : next->first;
+  }
+  bool empty() const { return outstanding_.empty(); }
+  /// When the oldest dirty byte came, if there is any.
+  std::optional<std::chrono::steady_clock::time_point> oldest() const;
+  /// Copies what is known of `range` to `target` (which is as long); returns what is not, in order.
+  std::vector<ByteRange> copy_known(GuestCluster cluster, ByteRange range, core::MutableBytes target) const;
+
+  /// Seals all that is dirty now and waits until it has its place in the map. Throws the sticky failure.
+  core::Awaitable<void> drain();
+
+  /// For the encoder: sealed clusters, up to `bytes_max` of them; none at all once close() was called.
+  core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> take(std::uint64_t bytes_max);
+  /// The cluster is in the map (or superseded): what was dirty of it no longer is.
+  void placed(const std::shared_ptr<SealedCluster>& sealed);
+  /// The failure was recorded: those who wait must look again.
+  void wake_all();
+  void close();
+
+ private:
+  struct Gathering {
+    core::SharedBytes payload;
+    std::shared_ptr<core::Buffer> gathered;
+    ByteRanges known;
+    std::uint64_t born = 0;
+    std::chrono::steady_clock::time_point since;
+    bool seal_wanted = false;  ///< as soon as the layer below has its place
+  };
+  struct Dirty {
+    std::optional<Gathering> gathering;
+    std::shared_ptr<SealedCluster> sealed;
+  };
+
+  Gathering& gathering_for(GuestCluster cluster);
+  core::MutableBytes writable_bytes(Gathering& gathering) const;
+  void wrote(GuestCluster cluster, Gathering& gathering, ByteRange range);
+  void seal(GuestCluster cluster);
+  void seal_older_than(std::uint64_t born);
+  void relieve_pressure();
+  void drop_gathering(Dirty& dirty);
+  void finish(std::uint64_t born);
+  ByteRange whole() const { return {0, geometry_.cluster_size()}; }
+
+  core::Engine& engine_;
+  core::FailStop& failure_;
+  Geometry geometry_;
+  std::uint64_t dirty_bytes_max_;
+  std::uint64_t cost_;              ///< of one dirty cluster, bookkeeping included
+  std::uint64_t dirty_bytes_ = 0;
+  std::uint64_t gathering_bytes_ = 0;
+  std::uint64_t next_born_ = 1;
+  std::map<GuestCluster, Dirty> dirty_;
+  std::map<std::uint64_t, GuestCluster> gathering_by_age_;
+  std::set<std::uint64_t> outstanding_;  ///< births of all layers that have no place in the map yet
+  std::deque<std::shared_ptr<SealedCluster>> sealed_;
+  bool closed_ = false;
+  core::WaitList work_;
+  core::WaitList room_;
+  core::WaitList drained_;
+};
+
+}  // namespace qcow2

@@ -1,0 +1,68 @@
+// The only place that makes things durable, in order.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/async.h"
+#include "core/engine.h"
+#include "core/fail_stop.h"
+#include "qcow2/flow/assembler.h"
+#include "qcow2/flow/placer.h"
+#include "qcow2/flow/reader.h"
+#include "qcow2/host/readers.h"
+#include "qcow2/map/guest_map.h"
+
+namespace qcow2 {
+
+/// Errors     Throws the sticky failure: after one failed write or barrier every later call throws it.
+/// Threads    The engine's strand; any number of callers share commits.
+class Commit {
+ public:
+  struct Rooms {
+    core::BlockFile& file;
+    Assembler& assembler;
+    Placer& placer;
+    CompressedWriteCache& cache;
+    Refcounts& refcounts;
+    ClusterAllocator& clusters;
+    GuestMap& map;
+    Reader& reader;
+    Readers& readers;
+    core::FailStop& failure;
+  };
+
+  Commit(core::Engine& engine, Rooms rooms, const Geometry& geometry)
+      : engine_(engine), rooms_(rooms), geometry_(geometry) {}
+
+  /// Everything that was visible before the call is durable when it completes.
+  core::Awaitable<void> flush();
+  /// flush(), and all that earlier batches gave up is given back, durably: no leak remains.
+  core::Awaitable<void> finish();
+  /// Suspends while the open batch is far larger than a batch should get.
+  core::Awaitable<void> wait_for_room();
+  /// The open batch has grown enough to be committed in the background.
+  bool large() const { return exceeds(1); }
+  /// Changes are waiting, or space is waiting to be given back.
+  bool pending() const;
+
+ private:
+  core::Awaitable<void> run_batch();
+  core::Awaitable<void> make_durable();
+  core::Awaitable<void> reclaim(std::vector<HostClusters> lost);
+  core::Awaitable<void> wait_until_idle();
+  void adopt_superseded();
+  bool exceeds(std::uint64_t factor) const;
+  void record(const std::exception& error);
+
+  core::Engine& engine_;
+  Rooms rooms_;
+  Geometry geometry_;
+  std::uint64_t open_batch_ = 1;  ///< number of the batch that is being filled
+  std::uint64_t durable_batch_ = 0;
+  std::uint64_t stored_at_freeze_ = 0;  ///< bytes, of Placer::stored_bytes()
+  bool running_ = false;          ///< a batch is on its way, or its space is being reclaimed
+  core::WaitList progress_;
+};
+
+}  // namespace qcow2

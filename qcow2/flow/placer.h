@@ -1,0 +1,43 @@
+// Gives encoded clusters their place: space, then bytes. Naming them is the map's business, later.
+#pragma once
+
+#include <cstdint>
+
+#include "core/async.h"
+#include "qcow2/host/cluster_allocator.h"
+#include "qcow2/host/compressed_write_cache.h"
+#include "qcow2/host/fragment_allocator.h"
+
+namespace qcow2 {
+
+/// Taking space for a fragment and filling the cache with it is one critical section: so the open cluster fills without
+/// gaps, and a commit finds no fragment half placed.
+///
+/// Errors     Throws the device's error or ENOSPC.     Threads    The engine's strand.
+class Placer {
+ public:
+  Placer(core::BlockFile& file, ClusterAllocator& clusters, FragmentAllocator& fragments, CompressedWriteCache& cache,
+         const Geometry& geometry, std::uint64_t fresh_block);
+
+  /// Both return the L2 entry; the bytes are readable from then on, and the space has one reference.
+  core::Awaitable<std::uint64_t> place_compressed(core::SharedBytes fragment);
+  core::Awaitable<std::uint64_t> place_standard(core::SharedBytes cluster);
+  /// What is placed later lies in fresh blocks. Does not suspend after the last fragment is in the cache.
+  core::Awaitable<void> seal();
+  /// All bytes placed so far.
+  std::uint64_t stored_bytes() const { return stored_bytes_; }
+
+ private:
+  core::Awaitable<HostOffset> pack(core::SharedBytes bytes, std::uint64_t alignment);
+
+  core::BlockFile& file_;
+  ClusterAllocator& clusters_;
+  FragmentAllocator& fragments_;
+  CompressedWriteCache& cache_;
+  Geometry geometry_;
+  std::uint64_t fresh_block_;
+  std::uint64_t stored_bytes_ = 0;
+  core::AsyncMutex packing_;
+};
+
+}  // namespace qcow2

@@ -1,0 +1,50 @@
+// From an L2 entry to the bytes it stands for.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <unordered_map>
+
+#include "core/engine.h"
+#include "qcow2/codec/codec.h"
+#include "qcow2/flow/decoded_cache.h"
+#include "qcow2/format/table_entries.h"
+#include "qcow2/host/compressed_write_cache.h"
+
+namespace qcow2 {
+
+enum class Keep { yes, no };  ///< whether a decompressed cluster is worth remembering
+
+/// Whoever calls holds a Readers::Ticket from before the entry was looked up, so that its space is not reused meanwhile.
+///
+/// Errors     Throws the device's error, or EIO for a fragment that does not decode.
+/// Threads    The engine's strand.
+class Reader {
+ public:
+  Reader(core::Engine& engine, core::BlockFile& file, CompressedWriteCache& cache, const Codec& codec,
+         const Geometry& geometry, std::uint32_t version, std::uint64_t decoded_bytes_max);
+
+  /// Fills `target` from byte `within` of the cluster on.
+  core::Awaitable<void> read(std::uint64_t entry, std::uint64_t within, core::MutableBytes target);
+  /// The whole cluster.
+  core::Awaitable<core::SharedBytes> whole(std::uint64_t entry);
+  /// Must be called before the space is reused.
+  void forget(HostExtent range) { decoded_.forget(range); }
+
+ private:
+  struct Flight;
+  core::Awaitable<core::SharedBytes> decoded(HostExtent fragment, Keep keep);
+  core::Awaitable<core::SharedBytes> decode(HostExtent fragment);
+
+  core::Engine& engine_;
+  core::BlockFile& file_;
+  CompressedWriteCache& cache_;
+  const Codec& codec_;
+  Geometry geometry_;
+  std::uint32_t version_;
+  DecodedCache decoded_;
+  std::unordered_map<HostOffset, std::shared_ptr<Flight>> flights_;  ///< each fragment is decoded once at a time
+};
+
+}  // namespace qcow2

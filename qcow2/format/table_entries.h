@@ -1,0 +1,60 @@
+// The words of the L1, L2 and refcount tables.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+#include "core/error.h"
+#include "qcow2/format/geometry.h"
+
+namespace qcow2 {
+
+// L1 and refcount table entry      63       62..56       55 ..... 9        8..0
+//                              | copied | reserved | host cluster start | reserved |   (copied: L1 only)
+
+inline constexpr std::uint64_t entry_offset_mask = host_offset_max & ~511ull;
+inline constexpr std::uint64_t entry_copied = 1ull << 63;
+
+/// Where a table of the next level lies; a zero entry names none. Throws corrupt_image for reserved bits or an offset
+/// that is not a cluster's start. Offset 0 would be the header, so it always means "none".
+std::uint64_t decode_table_entry(std::uint64_t entry, const Geometry& geometry);
+
+/// An L1 entry for a table that nothing else refers to.
+constexpr std::uint64_t encode_l1_entry(HostOffset table) { return table.value | entry_copied; }
+
+// L2 entry, standard    63       62     61..56       55 ..... 9       8..1       0
+//                   | copied |   0   | reserved | host cluster start | reserved | zero |
+//
+// L2 entry, compressed  63       62     61 ......... x              x-1 ........ 0
+//                   |    0   |   1   | further 512-byte sectors | host byte offset |     x = 70 - cluster_bits
+//
+// A compressed fragment starts at any byte and ends somewhere within its last sector.
+
+struct Unallocated {};
+
+/// Reads as zeros. `preallocated` is a host cluster that it still owns; offset 0 where it owns none.
+struct ZeroCluster {
+  HostOffset preallocated;
+};
+struct StandardCluster {
+  HostOffset at;  ///< a cluster's start, never 0
+};
+struct CompressedCluster {
+  HostExtent extent;  ///< from the first byte to the end of the last sector
+};
+using Placement = std::variant<Unallocated, ZeroCluster, StandardCluster, CompressedCluster>;
+
+/// Accepts any bits: throws corrupt_image for those that no writer may leave. `version` 2 has no zero clusters.
+Placement decode_l2_entry(std::uint64_t entry, const Geometry& geometry, std::uint32_t version);
+
+inline constexpr std::uint64_t l2_entry_unallocated = 0;
+inline constexpr std::uint64_t l2_entry_zero = 1;  ///< version 3 only
+/// `at` must be a cluster's start.
+std::uint64_t encode_standard_entry(HostOffset at);
+/// `extent` is the fragment's exact bytes: not empty, within the geometry's reach, not longer than a cluster.
+std::uint64_t encode_compressed_entry(HostExtent extent, const Geometry& geometry);
+
+/// The host clusters that an L2 entry holds a reference to; count 0 where it holds none.
+HostClusters clusters_referenced(const Placement& placement, const Geometry& geometry);
+
+}  // namespace qcow2

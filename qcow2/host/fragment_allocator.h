@@ -1,0 +1,52 @@
+// Byte-granular space for compressed fragments, packed one behind the other in the open host clusters.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "qcow2/format/geometry.h"
+#include "qcow2/host/cluster_allocator.h"
+#include "qcow2/host/compressed_write_cache.h"
+#include "qcow2/host/refcounts.h"
+
+namespace qcow2 {
+
+/// The open space is one chunk, max(cluster, fresh block) bytes, sometimes two that lie side by side while a fragment
+/// crosses from one into the next. It is reserved while open: should its last live fragment die meanwhile, nobody else
+/// gets the cluster that the cursor still points into.
+///
+/// Threads    The engine's strand; calls must not overlap (see Placer).
+class FragmentAllocator {
+ public:
+  FragmentAllocator(ClusterAllocator& clusters, Refcounts& refcounts, CompressedWriteCache& cache,
+                    const Geometry& geometry, std::uint64_t fresh_block);
+
+  static std::uint64_t chunk_size(const Geometry& geometry, std::uint64_t fresh_block);
+
+  /// `length` bytes, at most a cluster, at a multiple of `alignment` (1, or the cluster size for a standard cluster
+  /// smaller than a chunk). The clusters it touches have one reference more.
+  core::Awaitable<HostOffset> allocate(std::uint64_t length, std::uint64_t alignment);
+  /// What comes next starts in a fresh block: everything before it is about to become durable.
+  void seal();
+  /// Gives up the open space.
+  void close();
+
+ private:
+  core::Awaitable<bool> fits(HostOffset at, std::uint64_t length);
+  core::Awaitable<bool> extend();
+  core::Awaitable<void> open_chunk();
+  void pass_over(HostOffset at);
+  void leave_filled_chunks();
+
+  ClusterAllocator& clusters_;
+  Refcounts& refcounts_;
+  CompressedWriteCache& cache_;
+  Geometry geometry_;
+  std::uint64_t fresh_block_;
+  std::uint64_t chunk_;  ///< bytes
+  HostOffset begin_;     ///< [begin_, end_) is reserved; empty where nothing is open
+  HostOffset end_;
+  HostOffset cursor_;    ///< the next free byte
+};
+
+}  // namespace qcow2

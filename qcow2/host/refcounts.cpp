@@ -1,0 +1,207 @@
+#include "qcow2/host/refcounts.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/alignment.h"
+#include "core/big_endian.h"
+#include "core/check.h"
+#include "core/error.h"
+#include "qcow2/format/refcount_view.h"
+#include "qcow2/format/table_entries.h"
+#include "qcow2/host/bulk_write.h"
+#include "qcow2/limits.h"
+
+namespace qcow2 {
+namespace {
+
+// Blocks added at once grow with the image, so that their barrier becomes rare, within one write's size.
+constexpr std::uint64_t growth_divisor = 4;
+
+bool overlaps(HostCluster first, std::uint64_t count, const std::vector<HostClusters>& reserved) {
+  return std::any_of(reserved.begin(), reserved.end(), [=](const HostClusters& range) {
+    return first < range.first + range.count && range.first < first + count;
+  });
+}
+
+}  // namespace
+
+Refcounts::Refcounts(core::Engine& engine, core::BlockFile& file, HeaderSector& header, const Geometry& geometry)
+    : engine_(engine),
+      file_(file),
+      header_(header),
+      geometry_(geometry),
+      slices_(file, std::min(geometry.cluster_size(), limits::slice_bytes), limits::refcount_slices_kept_bytes) {}
+
+core::Awaitable<void> Refcounts::open(HostOffset table, std::uint64_t table_clusters) {
+  table_at_ = table;
+  core::Buffer bytes(table_clusters * geometry_.cluster_size());
+  co_await file_.read_at(table, bytes.span());
+  table_.resize(bytes.size() / 8);
+  for (std::size_t i = 0; i < table_.size(); ++i) {
+    table_[i] = decode_table_entry(core::load_big_endian<std::uint64_t>(bytes.span(), i * 8), geometry_);
+    if (table_[i] != 0) covered_blocks_ = i + 1;
+  }
+}
+
+std::optional<Refcounts::Position> Refcounts::position(HostCluster cluster) const {
+  const std::uint64_t block = cluster.value / geometry_.refcounts_per_block();
+  if (block >= table_.size() || table_[block] == 0) return std::nullopt;
+  const std::uint64_t index = cluster.value % geometry_.refcounts_per_block();
+  const std::uint64_t per_slice = slices_.slice_size() * 8 >> geometry_.refcount_order;
+  const HostOffset slice{table_[block] + index / per_slice * slices_.slice_size()};
+  return Position{slice, index % per_slice};
+}
+
+core::Awaitable<SliceCache::Slice*> Refcounts::resident(HostCluster cluster, Position& where) {
+  const std::optional<Position> found = position(cluster);
+  if (!found) core::fail(core::Errc::corrupt_image, "a host cluster in use has no refcount block");
+  where = *found;
+  SliceCache::Slice* slice = slices_.find(where.slice);
+  while (slice == nullptr) {
+    co_await slices_.load(where.slice);
+    slice = slices_.find(where.slice);
+  }
+  co_return slice;
+}
+
+core::Awaitable<std::uint64_t> Refcounts::count(HostCluster cluster) {
+  if (!position(cluster)) co_return 0;
+  Position where;
+  const SliceCache::Slice* slice = co_await resident(cluster, where);
+  co_return get_refcount(slice->bytes.span(), where.index, geometry_.refcount_order);
+}
+
+core::Awaitable<void> Refcounts::raise(HostClusters clusters) {
+  for (std::uint64_t i = 0; i < clusters.count; ++i) {
+    Position where;
+    SliceCache::Slice* slice = co_await resident(clusters.first + i, where);
+    const std::uint64_t count = get_refcount(slice->bytes.span(), where.index, geometry_.refcount_order);
+    CHECK(count < geometry_.refcount_max());
+    set_refcount(slice->bytes.span(), where.index, geometry_.refcount_order, count + 1);
+    slices_.mark_dirty(*slice);
+  }
+}
+
+core::Awaitable<void> Refcounts::drop(HostClusters clusters, std::vector<HostCluster>& freed) {
+  for (std::uint64_t i = 0; i < clusters.count; ++i) {
+    Position where;
+    SliceCache::Slice* slice = co_await resident(clusters.first + i, where);
+    const std::uint64_t count = get_refcount(slice->bytes.span(), where.index, geometry_.refcount_order);
+    if (count == 0) core::fail(core::Errc::corrupt_image, "a host cluster in use has the refcount 0");
+    set_refcount(slice->bytes.span(), where.index, geometry_.refcount_order, count - 1);
+    slices_.mark_dirty(*slice);
+    if (count == 1) freed.push_back(clusters.first + i);
+  }
+}
+
+core::Awaitable<std::optional<HostCluster>> Refcounts::find_free(std::uint64_t count, std::uint64_t alignment,
+                                                                 HostCluster from,
+                                                                 const std::vector<HostClusters>& reserved) {
+  HostCluster first{core::align_up(from.value, alignment)};
+  std::uint64_t free = 0;  // clusters from `first` on known to be free
+  const HostCluster end = covered_end();
+  while (first + count <= end) {
+    if (free == count) {
+      if (!overlaps(first, count, reserved)) co_return first;
+      first = first + alignment;
+      free = 0;
+      continue;
+    }
+    const HostCluster candidate = first + free;
+    bool taken = !position(candidate);  // a gap in the table is left alone: blocks are added only at its end
+    if (!taken) {
+      Position where;
+      const SliceCache::Slice* slice = co_await resident(candidate, where);
+      taken = get_refcount(slice->bytes.span(), where.index, geometry_.refcount_order) != 0;
+    }
+    if (!taken) {
+      ++free;
+    } else {
+      first = HostCluster{core::align_up(candidate.value + 1, alignment)};
+      free = 0;
+    }
+  }
+  co_return std::nullopt;
+}
+
+Refcounts::Growth Refcounts::plan_growth() const {
+  const std::uint64_t per_block = geometry_.refcounts_per_block();
+  const std::uint64_t blocks_max = std::max<std::uint64_t>(1, limits::write_bytes_max >> geometry_.cluster_bits);
+  Growth growth;
+  growth.blocks = std::clamp<std::uint64_t>(covered_blocks_ / growth_divisor, 1, blocks_max);
+  for (;;) {
+    const std::uint64_t entries = covered_blocks_ + growth.blocks;
+    growth.table_clusters =
+        entries <= table_.size() ? 0 : core::divide_up((entries + entries / 2) * 8, geometry_.cluster_size());
+    // The new blocks must count themselves and the new table.
+    if (growth.blocks * per_block > growth.blocks + growth.table_clusters) return growth;
+    ++growth.blocks;
+  }
+}
+
+core::Buffer Refcounts::new_blocks(const Growth& growth) const {
+  core::Buffer blocks = core::Buffer::zeroed(growth.blocks * geometry_.cluster_size());
+  for (std::uint64_t i = 0; i < growth.blocks + growth.table_clusters; ++i) {
+    set_refcount(blocks.span(), i, geometry_.refcount_order, 1);  // blocks follow each other: one long array
+  }
+  return blocks;
+}
+
+core::Awaitable<void> Refcounts::grow() {
+  const core::AsyncMutex::Guard alone = co_await writing_.lock();
+  const Growth growth = plan_growth();
+  const std::uint64_t first_block = covered_blocks_;
+  const HostOffset blocks_at = geometry_.start_of(covered_end());
+  if (blocks_at.value + growth.blocks * geometry_.refcounts_per_block() * geometry_.cluster_size() > host_offset_max ||
+      growth.table_clusters * geometry_.cluster_size() > refcount_table_bytes_max) {
+    core::fail_errno(ENOSPC, "the image file cannot grow beyond what its refcount table can count");
+  }
+  const core::Buffer blocks = new_blocks(growth);
+  co_await file_.write_at(blocks_at, blocks.span());
+  co_await link(first_block, growth, blocks_at);
+}
+
+core::Awaitable<void> Refcounts::link(std::uint64_t first_block, const Growth& growth, HostOffset blocks_at) {
+  const std::uint64_t cluster_size = geometry_.cluster_size();
+  const std::uint64_t old_clusters = table_.size() * 8 / cluster_size;
+  const bool moves = growth.table_clusters != 0;
+  if (moves) table_.resize(growth.table_clusters * cluster_size / 8);
+  for (std::uint64_t i = 0; i < growth.blocks; ++i) {
+    table_[first_block + i] = blocks_at.value + i * cluster_size;
+  }
+
+  // The table's bytes that change: all of a new one, else the sectors of the new entries.
+  const std::uint64_t first_byte = moves ? 0 : core::align_down(first_block * 8, sector_size);
+  const std::uint64_t last_byte =
+      moves ? table_.size() * 8 : core::align_up((first_block + growth.blocks) * 8, sector_size);
+  core::Buffer bytes(last_byte - first_byte);
+  for (std::uint64_t at = 0; at < bytes.size(); at += 8) {
+    core::store_big_endian(bytes.span(), at, table_[(first_byte + at) / 8]);
+  }
+  if (!moves) {
+    co_await file_.barrier();  // ---- the blocks are durable; below this line a table may name them
+    co_await file_.write_at(table_at_ + first_byte, bytes.span());
+  } else {
+    const HostOffset new_table = blocks_at + growth.blocks * cluster_size;
+    co_await file_.write_at(new_table, bytes.span());
+    co_await file_.barrier();  // ---- blocks and table are durable; below this line the header may name them
+    const auto table_clusters = static_cast<std::uint32_t>(growth.table_clusters);
+    auto change = [new_table, table_clusters](core::MutableBytes sector) {
+      core::store_big_endian(sector, header_field::refcount_table_offset, new_table.value);
+      core::store_big_endian(sector, header_field::refcount_table_clusters, table_clusters);
+    };
+    co_await header_.update(change);
+    superseded_.push_back({geometry_.cluster_of(table_at_), old_clusters});
+    table_at_ = new_table;
+  }
+  covered_blocks_ = first_block + growth.blocks;
+}
+
+core::Awaitable<void> Refcounts::write_dirty() {
+  const core::AsyncMutex::Guard alone = co_await writing_.lock();
+  std::vector<PendingWrite> writes = slices_.take_dirty();
+  co_await write_all(engine_, file_, std::move(writes));
+}
+
+}  // namespace qcow2

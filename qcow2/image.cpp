@@ -1,0 +1,49 @@
+#include "qcow2/image.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <cerrno>
+
+#include "core/alignment.h"
+#include "core/big_endian.h"
+#include "core/check.h"
+#include "core/fail_stop.h"
+#include "qcow2/disk.h"
+
+namespace qcow2 {
+namespace {
+
+// What a writer that does not keep them up to date must clear before its first write.
+core::Awaitable<void> clear_autoclear_features(HeaderSector& sector, const Header& header, const std::string& name) {
+  if (header.version < 3 || header.autoclear_features == 0) co_return;
+  spdlog::warn("{}: clearing autoclear features {:#x} (such as dirty bitmaps), which are not maintained here", name,
+               header.autoclear_features);
+  auto change = [](core::MutableBytes bytes) {
+    core::store_big_endian(bytes, header_field::autoclear_features, std::uint64_t{0});
+  };
+  co_await sector.update(change);
+}
+
+}  // namespace
+
+core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engine, core::BlockFile& file,
+                                                             ImageOptions options) {
+  const std::uint64_t length = std::min<std::uint64_t>(file.size(), header_bytes_switched);
+  core::Buffer first_sector(header_bytes_switched);
+  co_await file.read_at(HostOffset{0}, first_sector.span());
+  const Header header = parse_header(first_sector.span().first(length), options.name);
+  refuse_unserved(header, !options.read_only, options.name);
+
+  core::Buffer first_cluster(header.geometry.cluster_size());
+  co_await file.read_at(HostOffset{0}, first_cluster.span());
+  parse_extensions(header, first_cluster.span(), options.name);
+
+  auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), options);
+  co_await disk->open();
+  if (!options.read_only) co_await clear_autoclear_features(disk->header_sector(), header, options.name);
+  co_return disk;
+}
+
+}  // namespace qcow2

@@ -1,0 +1,29 @@
+// The front door: a qcow2 image in a block file, served as a raw disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/block_file.h"
+#include "core/engine.h"
+#include "core/guest_disk.h"
+#include "qcow2/codec/codec.h"
+
+namespace qcow2 {
+
+struct ImageOptions {
+  bool read_only = false;
+  int level = level_default;            ///< level_min (fastest) to level_max (smallest)
+  std::uint64_t cache_size = 96 << 20;  ///< bytes for dirty, compressed and decoded clusters together
+  unsigned commit_interval_ms = 5000;   ///< dirty data older than this is made durable in the background
+  std::string name = "image";           ///< what messages call the image: its path
+};
+
+/// Opens the image in `file`. Throws core::Error with one line that names the image and says what is wrong:
+/// unsupported_feature, corrupt_image or the device's errno. Nothing is written to an image that is refused.
+/// `engine` and `file` must outlive the disk; close() must be awaited before its destruction.
+core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engine, core::BlockFile& file,
+                                                             ImageOptions options);
+
+}  // namespace qcow2

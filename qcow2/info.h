@@ -1,0 +1,34 @@
+// What an image says of itself, without serving it. Reads the header, the extensions and nothing else.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "qcow2/codec/codec.h"
+
+namespace qcow2 {
+
+struct ImageInfo {
+  std::string path;
+  unsigned version = 0;
+  std::uint64_t virtual_size = 0;   ///< bytes
+  std::uint64_t file_size = 0;      ///< bytes to the end of the image file
+  std::uint64_t allocated_size = 0; ///< bytes that the image file takes on its file system
+  std::uint64_t cluster_size = 0;
+  unsigned refcount_bits = 0;
+  CompressionType compression = CompressionType::zlib;
+  std::string backing_file;         ///< empty where there is none
+  unsigned snapshots = 0;
+  bool dirty = false;
+  bool corrupt = false;
+  bool lazy_refcounts = false;
+  bool extended_l2 = false;
+  bool external_data_file = false;
+  bool encrypted = false;
+};
+
+/// Throws core::Error where `path` cannot be read or is not a qcow2 image.
+ImageInfo read_info(const std::string& path);
+
+}  // namespace qcow2

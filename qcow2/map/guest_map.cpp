@@ -1,0 +1,251 @@
+#include "qcow2/map/guest_map.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/alignment.h"
+#include "core/big_endian.h"
+#include "core/check.h"
+
+namespace qcow2 {
+
+GuestMap::GuestMap(core::Engine& engine, core::BlockFile& file, HeaderSector& header, ClusterAllocator& clusters,
+                   const Geometry& geometry)
+    : engine_(engine),
+      file_(file),
+      header_(header),
+      clusters_(clusters),
+      geometry_(geometry),
+      slice_entries_(std::min(geometry.cluster_size(), limits::slice_bytes) / 8),
+      slices_(file, slice_entries_ * 8, limits::l2_slices_kept_bytes) {}
+
+core::Awaitable<void> GuestMap::open(Tables tables) {
+  l1_at_ = tables.l1_at;
+  core::Buffer bytes(tables.l1_entries * 8);
+  co_await file_.read_at(tables.l1_at, bytes.span());
+  l1_.resize(tables.l1_entries);
+  for (std::size_t i = 0; i < l1_.size(); ++i) {
+    l1_[i] = core::load_big_endian<std::uint64_t>(bytes.span(), i * 8);
+    if (decode_table_entry(l1_[i], geometry_) == 0) l1_[i] = 0;
+  }
+}
+
+std::uint64_t GuestMap::l1_entry(std::uint64_t index) const {
+  if (const auto changed = open_.l1.find(index); changed != open_.l1.end()) return changed->second;
+  return frozen_l1_entry(index);
+}
+
+std::uint64_t GuestMap::frozen_l1_entry(std::uint64_t index) const {
+  if (const auto changed = frozen_.l1.find(index); changed != frozen_.l1.end()) return changed->second;
+  return index < l1_.size() ? l1_[index] : 0;
+}
+
+HostOffset GuestMap::published_table(std::uint64_t index) const {
+  // A dropped table has nothing left; a new one has nothing that is not among the changes, and may not be on disk yet.
+  if (open_.l1.contains(index) || frozen_.l1.contains(index) || index >= l1_.size()) return HostOffset{0};
+  return HostOffset{l1_[index] & entry_offset_mask};
+}
+
+HostOffset GuestMap::slice_offset(std::uint64_t slice, HostOffset table) const {
+  return table + slice * slice_entries_ % geometry_.l2_entries() * 8;
+}
+
+std::optional<std::uint64_t> GuestMap::find(GuestCluster cluster) {
+  const std::uint64_t slice = slice_number(cluster);
+  const std::size_t index = slice_index(cluster);
+  for (const MapChanges* layer : {&open_, &frozen_}) {
+    const auto changes = layer->slices.find(slice);
+    if (changes != layer->slices.end() && changes->second->changed[index]) return changes->second->entries[index];
+  }
+  const HostOffset table = published_table(geometry_.l1_index(cluster));
+  if (table.value == 0) return l2_entry_unallocated;
+  const SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
+  if (resident == nullptr) return std::nullopt;
+  return core::load_big_endian<std::uint64_t>(resident->bytes.span(), index * 8);
+}
+
+core::Awaitable<void> GuestMap::load(GuestCluster cluster) {
+  const HostOffset table = published_table(geometry_.l1_index(cluster));
+  if (table.value == 0) co_return;
+  const HostOffset slice = slice_offset(slice_number(cluster), table);
+  co_await slices_.load(slice);
+}
+
+bool GuestMap::surely_unallocated(GuestCluster cluster, GuestCluster& end) const {
+  const std::uint64_t slice = slice_number(cluster);
+  std::uint64_t index = geometry_.l1_index(cluster);
+  if (published_table(index).value != 0) return false;
+  std::uint64_t changed = ~0ull;  // the next slice with changes
+  for (const MapChanges* layer : {&open_, &frozen_}) {
+    const auto next = layer->slices.lower_bound(slice);
+    if (next != layer->slices.end()) changed = std::min(changed, next->first);
+  }
+  if (changed == slice) return false;
+  while (index < l1_.size() && published_table(index).value == 0) ++index;
+  const std::uint64_t table_starts = index < l1_.size() ? index * geometry_.l2_entries() : ~0ull;
+  const std::uint64_t change_starts = changed == ~0ull ? changed : changed * slice_entries_;
+  end = GuestCluster{std::min(table_starts, change_starts)};
+  return true;
+}
+
+void GuestMap::set(GuestCluster cluster, std::uint64_t entry) {
+  const std::optional<std::uint64_t> old_entry = find(cluster);
+  CHECK(old_entry.has_value());
+  // Entries that decode to nonsense were refused when they were read; version 3 is the lenient choice here.
+  lose(clusters_referenced(decode_l2_entry(*old_entry, geometry_, 3), geometry_));
+  auto& changes = open_.slices[slice_number(cluster)];
+  if (!changes) changes = std::make_unique<SliceChanges>();
+  changes->changed.set(slice_index(cluster));
+  changes->entries[slice_index(cluster)] = entry;
+  if (entry != l2_entry_unallocated && entry != l2_entry_zero) open_.names_new_space = true;
+}
+
+void GuestMap::lose(HostClusters clusters) {
+  if (clusters.count != 0) open_.lost.push_back(clusters);
+}
+
+void GuestMap::set_disk_size(std::uint64_t size) {
+  open_.disk_size = size;
+  if (geometry_.l1_entries(size) > l1_.size()) open_.names_new_space = true;  // a larger L1 table
+}
+
+void GuestMap::drop_tables(std::uint64_t first) {
+  const std::uint64_t end = std::max<std::uint64_t>(l1_.size(), frozen_.l1.empty() ? 0 : frozen_.l1.rbegin()->first + 1);
+  for (std::uint64_t index = first; index < end; ++index) {
+    const std::uint64_t table = l1_entry(index) & entry_offset_mask;
+    if (table == 0) continue;
+    open_.l1[index] = 0;
+    lose({geometry_.cluster_of(HostOffset{table}), 1});
+  }
+}
+
+void GuestMap::freeze() {
+  CHECK(frozen_.empty());
+  frozen_ = std::exchange(open_, MapChanges{});
+}
+
+void GuestMap::apply(std::uint64_t slice, core::MutableBytes bytes) const {
+  const SliceChanges& changes = *frozen_.slices.at(slice);
+  for (std::size_t i = 0; i < slice_entries_; ++i) {
+    if (changes.changed[i]) core::store_big_endian(bytes, i * 8, changes.entries[i]);
+  }
+}
+
+core::Buffer GuestMap::new_table(std::uint64_t l1_index) {
+  core::Buffer table = core::Buffer::zeroed(geometry_.cluster_size());
+  const std::uint64_t slices = geometry_.l2_entries() / slice_entries_;
+  for (std::uint64_t i = 0; i < slices; ++i) {
+    const std::uint64_t slice = l1_index * slices + i;
+    if (frozen_.slices.contains(slice)) {
+      apply(slice, table.span().subspan(i * slices_.slice_size(), slices_.slice_size()));
+    }
+  }
+  return table;
+}
+
+core::Awaitable<void> GuestMap::write_new_tables() {
+  std::set<std::uint64_t> tables;
+  std::uint64_t l1_end = l1_.size();
+  for (const auto& [slice, changes] : frozen_.slices) {
+    const std::uint64_t index = l1_index_of_slice(slice);
+    const auto& entries = changes->entries;
+    const bool needed = std::any_of(entries.begin(), entries.end(), [](std::uint64_t entry) { return entry != 0; });
+    if (needed && frozen_l1_entry(index) == 0) tables.insert(index);
+  }
+  std::vector<PendingWrite> writes;
+  for (const std::uint64_t index : tables) {
+    const HostOffset table = co_await clusters_.allocate(1);
+    slices_.forget(table, geometry_.cluster_size());
+    frozen_.l1[index] = encode_l1_entry(table);
+    l1_end = std::max(l1_end, index + 1);
+    writes.emplace_back(table, new_table(index));
+  }
+  if (frozen_.disk_size) l1_end = std::max(l1_end, geometry_.l1_entries(*frozen_.disk_size));
+  if (l1_end > l1_.size()) {
+    const std::uint64_t table_clusters = core::divide_up(l1_end * 8, geometry_.cluster_size());
+    moved_l1_ = co_await clusters_.allocate(table_clusters);
+    moved_l1_entries_ = l1_end;
+    writes.emplace_back(*moved_l1_, l1_bytes(0, table_clusters * geometry_.cluster_size() / 8));
+  }
+  co_await write_all(engine_, file_, std::move(writes));
+}
+
+core::Buffer GuestMap::l1_bytes(std::uint64_t first_entry, std::uint64_t entries) const {
+  core::Buffer bytes = core::Buffer::zeroed(entries * 8);
+  for (std::uint64_t i = 0; i < entries; ++i) {
+    core::store_big_endian(bytes.span(), i * 8, frozen_l1_entry(first_entry + i));
+  }
+  return bytes;
+}
+
+bool GuestMap::changes_published_table(std::uint64_t slice) const {
+  const std::uint64_t index = l1_index_of_slice(slice);
+  if (frozen_.l1.contains(index)) return false;  // a new table, written whole before, or a dropped one
+  return index < l1_.size() && l1_[index] != 0;  // no table: the batch took back all that it had put there
+}
+
+void GuestMap::collect_l1_sectors(std::vector<PendingWrite>& writes) const {
+  constexpr std::uint64_t per_sector = sector_size / 8;
+  std::set<std::uint64_t> sectors;
+  for (const auto& [index, entry] : frozen_.l1) sectors.insert(index / per_sector);
+  for (const std::uint64_t sector : sectors) {
+    writes.emplace_back(l1_at_ + sector * sector_size, l1_bytes(sector * per_sector, per_sector));
+  }
+}
+
+core::Awaitable<void> GuestMap::write_names() {
+  std::vector<PendingWrite> writes;
+  for (const auto& [slice, changes] : frozen_.slices) {
+    if (!changes_published_table(slice)) continue;
+    const HostOffset at = slice_offset(slice, HostOffset{l1_[l1_index_of_slice(slice)] & entry_offset_mask});
+    SliceCache::Slice* resident = slices_.find(at);
+    while (resident == nullptr) {
+      co_await slices_.load(at);
+      resident = slices_.find(at);
+    }
+    ++resident->pins;
+    pinned_.push_back(at);
+    core::Buffer bytes(slices_.slice_size());
+    std::copy_n(resident->bytes.data(), bytes.size(), bytes.data());
+    apply(slice, bytes.span());
+    writes.emplace_back(at, std::move(bytes));
+  }
+  if (!moved_l1_) collect_l1_sectors(writes);
+  co_await write_all(engine_, file_, std::move(writes));
+
+  if (!moved_l1_ && !frozen_.disk_size) co_return;
+  auto change = [this](core::MutableBytes sector) {
+    if (frozen_.disk_size) core::store_big_endian(sector, header_field::size, *frozen_.disk_size);
+    if (!moved_l1_) return;
+    core::store_big_endian(sector, header_field::l1_entries, static_cast<std::uint32_t>(moved_l1_entries_));
+    core::store_big_endian(sector, header_field::l1_table_offset, moved_l1_->value);
+  };
+  co_await header_.update(change);
+}
+
+std::vector<HostClusters> GuestMap::settle() {
+  for (const HostOffset at : pinned_) {
+    SliceCache::Slice* resident = slices_.find(at);
+    CHECK(resident != nullptr);
+    --resident->pins;
+  }
+  pinned_.clear();
+  for (const auto& [slice, changes] : frozen_.slices) {
+    if (!changes_published_table(slice)) continue;
+    const HostOffset table{l1_[l1_index_of_slice(slice)] & entry_offset_mask};
+    SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
+    if (resident != nullptr) apply(slice, resident->bytes.span());
+  }
+  std::vector<HostClusters> lost = std::move(frozen_.lost);
+  if (moved_l1_) {
+    lost.push_back({geometry_.cluster_of(l1_at_), core::divide_up(l1_.size() * 8, geometry_.cluster_size())});
+    l1_at_ = *moved_l1_;
+    l1_.resize(moved_l1_entries_);
+    moved_l1_.reset();
+  }
+  for (const auto& [index, entry] : frozen_.l1) l1_[index] = entry;
+  frozen_ = MapChanges{};
+  return lost;
+}
+
+}  // namespace qcow2

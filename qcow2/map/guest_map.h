@@ -1,0 +1,89 @@
+// Which guest cluster is where: the L1 table and the L2 tables behind it.
+//
+// Three layers, newest first. What changed since the last freeze() is open; what the commit under way is making durable
+// is frozen; the rest is published: what the file says. Lookups see all three, the file only ever sees a frozen batch.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/engine.h"
+#include "qcow2/format/table_entries.h"
+#include "qcow2/host/bulk_write.h"
+#include "qcow2/host/cluster_allocator.h"
+#include "qcow2/host/header_sector.h"
+#include "qcow2/host/slice_cache.h"
+#include "qcow2/map/map_changes.h"
+
+namespace qcow2 {
+
+/// Units      Entries are L2 entries as stored (see table_entries.h).
+/// Errors     Throws the device's error, or corrupt_image for a table that lies where none can be.
+/// Threads    The engine's strand.
+class GuestMap {
+ public:
+  struct Tables {
+    HostOffset l1_at;
+    std::uint64_t l1_entries = 0;
+    std::uint64_t disk_size = 0;  ///< bytes, as the header says
+  };
+
+  GuestMap(core::Engine& engine, core::BlockFile& file, HeaderSector& header, ClusterAllocator& clusters,
+           const Geometry& geometry);
+  core::Awaitable<void> open(Tables tables);
+
+  /// The entry as of now, or nothing where its slice must be loaded first. Never suspends: what the caller does with
+  /// the answer before its next suspension happens at the same instant.
+  std::optional<std::uint64_t> find(GuestCluster cluster);
+  core::Awaitable<void> load(GuestCluster cluster);
+  /// True where no table and no change exists: all clusters up to `end` (possibly far beyond the disk) are unallocated.
+  bool surely_unallocated(GuestCluster cluster, GuestCluster& end) const;
+
+  /// Gives the cluster a new entry; the references of the old one are lost with this batch. find() must have answered.
+  void set(GuestCluster cluster, std::uint64_t entry);
+  /// References that were taken for this batch and are not needed after all, or were outgrown.
+  void lose(HostClusters clusters);
+  void set_disk_size(std::uint64_t size);
+  /// Gives up the L2 tables from L1 entry `first` on. All their entries must be unallocated, and durably so.
+  void drop_tables(std::uint64_t first);
+
+  const MapChanges& open_changes() const { return open_; }
+
+  /// The commit's four steps; see flow/commit.cpp for what must lie between them.
+  void freeze();
+  core::Awaitable<void> write_new_tables();  ///< takes space for them
+  core::Awaitable<void> write_names();
+  std::vector<HostClusters> settle();        ///< the frozen batch is what the file says; returns its lost references
+
+ private:
+  std::uint64_t slice_number(GuestCluster cluster) const { return cluster.value / slice_entries_; }
+  std::size_t slice_index(GuestCluster cluster) const { return cluster.value % slice_entries_; }
+  std::uint64_t l1_index_of_slice(std::uint64_t slice) const { return slice * slice_entries_ / geometry_.l2_entries(); }
+  std::uint64_t l1_entry(std::uint64_t index) const;         ///< as of now
+  std::uint64_t frozen_l1_entry(std::uint64_t index) const;  ///< as the frozen batch leaves it
+  HostOffset published_table(std::uint64_t index) const;     ///< that still holds entries; 0 for none
+  bool changes_published_table(std::uint64_t slice) const;
+  HostOffset slice_offset(std::uint64_t slice, HostOffset table) const;
+  void apply(std::uint64_t slice, core::MutableBytes bytes) const;
+  core::Buffer new_table(std::uint64_t l1_index);
+  core::Buffer l1_bytes(std::uint64_t first_entry, std::uint64_t entries) const;
+  void collect_l1_sectors(std::vector<PendingWrite>& writes) const;
+
+  core::Engine& engine_;
+  core::BlockFile& file_;
+  HeaderSector& header_;
+  ClusterAllocator& clusters_;
+  Geometry geometry_;
+  std::uint64_t slice_entries_;
+  SliceCache slices_;                    ///< published content only
+  HostOffset l1_at_;
+  std::vector<std::uint64_t> l1_;        ///< published, as stored
+  MapChanges open_;
+  MapChanges frozen_;
+  std::optional<HostOffset> moved_l1_;   ///< where the frozen batch puts a larger L1 table
+  std::uint64_t moved_l1_entries_ = 0;
+  std::vector<HostOffset> pinned_;       ///< slices that the frozen batch changes
+};
+
+}  // namespace qcow2

@@ -1,0 +1,37 @@
+// What one batch changes of the map, before any of it is on disk.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/offset.h"
+#include "qcow2/format/geometry.h"
+#include "qcow2/limits.h"
+
+namespace qcow2 {
+
+inline constexpr std::size_t slice_entries_max = limits::slice_bytes / 8;
+
+/// The changed entries of one slice of an L2 table.
+struct SliceChanges {
+  std::bitset<slice_entries_max> changed;
+  std::array<std::uint64_t, slice_entries_max> entries{};  ///< as stored; meaningful where `changed`
+};
+
+/// One batch: everything that becomes durable together.
+struct MapChanges {
+  std::map<std::uint64_t, std::unique_ptr<SliceChanges>> slices;  ///< by slice number on the guest's disk
+  std::map<std::uint64_t, std::uint64_t> l1;                      ///< changed L1 entries, as stored
+  std::optional<std::uint64_t> disk_size;                                   ///< new size in the header, bytes
+  bool names_new_space = false;    ///< an entry names host space that no durable entry names
+  std::vector<HostClusters> lost;  ///< references given up: dropped once the batch is durable
+
+  bool empty() const { return slices.empty() && l1.empty() && !disk_size && lost.empty(); }
+};
+
+}  // namespace qcow2

@@ -1,0 +1,428 @@
+#!/usr/bin/env -S python3 -B
+"""What is typed: verbs, options, mount points, exit statuses, and one clear line where something is wrong."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+
+import content
+import harness
+from harness import KiB, MiB, QCOWFS, run
+
+
+class Mount(harness.MountCase):
+    def test_the_verb_may_be_written_out(self):
+        image = self.create(MiB)
+        daemon = self.mount(image, arguments=["mount"])
+        harness.write_at(daemon.disk, 0, content.text(MiB, 1))
+        daemon.unmount()
+        self.judge(image, content.write_file(self.path("twin"), content.text(MiB, 1)))
+
+    def test_options_after_the_operands(self):
+        """The order of mount(8)'s helpers: IMAGE MOUNTPOINT -o OPTIONS."""
+        image = self.create(MiB)
+        point = self.path("point")
+        os.mkdir(point)
+        process = subprocess.Popen([QCOWFS, image, point, "-f", "-o", "ro"], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        harness.wait_for(lambda: point in harness.mounts(), 20)
+        run(QCOWFS, "umount", point)
+        self.assertEqual(process.wait(20 * harness.PATIENCE), 0)
+
+    def test_names_of_the_disk(self):
+        for name, disk in [("a.qcow2", "a.raw"), ("b.img", "b.img.raw"), ("c d.qcow2", "c d.raw"), ("é", "é.raw"),
+                           ("comma,and=more.qcow2", "comma,and=more.raw")]:
+            with self.subTest(name=name):
+                image = self.create(MiB, name=name)
+                daemon = self.mount(image)
+                self.assertEqual(os.listdir(daemon.point), [disk])
+                daemon.unmount()
+
+    def test_a_relative_path(self):
+        image = self.create(MiB)
+        os.mkdir(self.path("relative"))
+        self.addCleanup(lambda: self.path("relative") in harness.mounts() and run("umount", self.path("relative")))
+        environment = dict(os.environ)
+        if harness.SANITIZED:
+            return  # the daemon's log could not be watched
+        run(QCOWFS, "disk.qcow2", "relative", cwd=self.folder, env=environment)
+        harness.write_at(self.path("relative/disk.raw"), 0, content.text(MiB, 1))
+        run(QCOWFS, "umount", "relative", cwd=self.folder)
+        self.judge(image, content.write_file(self.path("twin"), content.text(MiB, 1)))
+
+    def test_over_a_regular_file(self):
+        image = self.create(8 * MiB)
+        twin = self.twin(8 * MiB)
+        daemon = self.mount(image, over_file=True)
+        self.assertTrue(os.path.isfile(daemon.disk))
+        self.assertEqual(os.path.getsize(daemon.disk), 8 * MiB)
+        for disk in (daemon.disk, twin):
+            harness.write_at(disk, 12345, content.mixed(3 * MiB, 1))
+            harness.punch(disk, MiB, 100001)
+            os.truncate(disk, 9 * MiB + 512)
+        self.assert_same_bytes(daemon.disk, twin)
+        source = content.write_file(self.path("source"), content.mixed(7 * MiB, 2))
+        run("cp", source, daemon.disk)
+        self.assert_same_bytes(daemon.disk, source)
+        daemon.unmount()
+        self.assertEqual(os.path.getsize(daemon.disk), 0, "the file below is as it was")
+        self.judge(image, source)
+
+    def test_over_the_image_itself(self):
+        """The disk in the image's place: the image stays reachable for the daemon, and only for it."""
+        image = self.create(MiB)
+        done = run(QCOWFS, image, image, expect=None)
+        self.addCleanup(lambda: image in harness.mounts() and run("umount", image))
+        if done.returncode == 0:
+            self.assertEqual(os.path.getsize(image), MiB)
+            harness.write_at(image, 0, content.text(MiB, 1))
+            run(QCOWFS, "umount", image)
+            self.judge(image, content.write_file(self.path("twin"), content.text(MiB, 1)))
+        else:
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.check(image)
+
+    def test_read_only(self):
+        data = content.mixed(4 * MiB, 1)
+        image = self.path("disk.qcow2")
+        raw = content.write_file(self.path("disk.raw"), data)
+        run("qemu-img", "convert", "-c", "-O", "qcow2", raw, image)
+        before = sha256(image)
+        for mount in (lambda: self.mount(image, arguments=["-r"]), lambda: self.mount(image, "ro"),
+                      lambda: self.mount(image, "ro", over_file=True)):
+            daemon = mount()
+            self.assert_same_bytes(daemon.disk, raw)
+            for attempt in (lambda: open(daemon.disk, "r+b"), lambda: os.truncate(daemon.disk, 0)):
+                with self.assertRaises(OSError) as caught:
+                    attempt()
+                self.assertIn(caught.exception.errno, (errno.EROFS, errno.EACCES))
+            daemon.unmount()
+            self.assertEqual(sha256(image), before)
+
+    def test_a_read_only_file_can_be_mounted_read_only(self):
+        image = self.create(MiB)
+        os.chmod(image, 0o444)
+        daemon = self.mount(image, arguments=["-r"])
+        self.assertEqual(harness.read_at(daemon.disk, 0, 10), bytes(10))
+        daemon.unmount()
+
+    def test_every_option(self):
+        image = self.create(8 * MiB)
+        twin = self.twin(8 * MiB)
+        rows = [
+            ["workers=1"], ["workers=7"], ["level=1"], ["level=9"], ["cache_size=8M"], ["cache_size=64M"],
+            ["direct=off"], ["direct=auto"], ["commit_interval=1"], ["commit_interval=3600"],
+            ["default_permissions"], ["fsname=something"], ["subtype=qcow2"], ["uid=0", "gid=0", "umask=077"],
+            ["defaults", "nofail", "noauto", "_netdev", "user", "x-systemd.automount", "x-gvfs-hide"],
+            ["rw"], ["workers=1", "level=9", "cache_size=8M", "direct=off"],
+        ]
+        if os.geteuid() == 0:
+            rows += [["allow_other"], ["allow_root"], ["allow_other", "default_permissions", "umask=022"]]
+        for number, options in enumerate(rows):
+            with self.subTest(options=options):
+                daemon = self.mount(image, *options)
+                for disk in (daemon.disk, twin):
+                    harness.write_at(disk, number * 100001, content.mixed(3 * MiB, number))
+                self.assert_same_bytes(daemon.disk, twin)
+                daemon.unmount()
+                self.judge(image, twin)
+
+    def test_options_may_be_given_apart(self):
+        image = self.create(MiB)
+        daemon = self.mount(image, "workers=2", arguments=["-o", "level=3", "-o", "ro"])
+        with self.assertRaises(OSError):
+            open(daemon.disk, "r+b")
+        daemon.unmount()
+
+    def test_direct_io_on_the_image(self):
+        image = self.create(4 * MiB)
+        twin = self.twin(4 * MiB)
+        try:
+            os.close(os.open(image, os.O_RDWR | os.O_DIRECT))
+        except OSError as error:
+            self.refused(QCOWFS, "-o", "direct=on", image, self.folder, names=[image], says="direct")
+            self.lacks(f"the file system below {self.folder} has no O_DIRECT: {error.strerror}")
+        daemon = self.mount(image, "direct=on")
+        for disk in (daemon.disk, twin):
+            harness.write_at(disk, 777, content.mixed(3 * MiB, 1))
+        daemon.unmount()
+        self.judge(image, twin)
+
+    def test_names_in_the_mount_table(self):
+        image = self.create(MiB)
+        daemon = self.mount(image, "fsname=the-name", "subtype=the-type")
+        with open("/proc/self/mounts", encoding="utf-8") as file:
+            line = next(line.split() for line in file if line.split()[1] == daemon.point)
+        self.assertEqual((line[0], line[2]), ("the-name", "fuse.the-type"))
+        daemon.unmount()
+        daemon = self.mount(image)
+        self.assertEqual(harness.mounts()[daemon.point], "fuse.qcowfs")
+        daemon.unmount()
+
+    def test_owner_and_mode(self):
+        if os.geteuid() != 0:
+            self.lacks("another owner can be seen by root only")
+        image = self.create(MiB)
+        daemon = self.mount(image, "uid=1234", "gid=4321", "umask=027", "allow_other")
+        facts = os.stat(daemon.disk)
+        self.assertEqual((facts.st_uid, facts.st_gid, facts.st_mode & 0o7777 & 0o027), (1234, 4321, 0))
+        daemon.unmount()
+
+    def test_it_returns_when_the_mount_is_live_and_holds_nothing_open(self):
+        """mount(8) hangs where a helper's daemon keeps its pipes; run() would not return before they close."""
+        image = self.create(MiB)
+        point = self.path("point")
+        os.mkdir(point)
+        if harness.SANITIZED:
+            return  # runs in the foreground
+        done = run(QCOWFS, image, point, timeout=20)
+        self.addCleanup(lambda: point in harness.mounts() and run("umount", "-l", point))
+        self.assertEqual(os.listdir(point), ["disk.raw"])
+        self.assertEqual((done.stdout, done.stderr), ("", ""))
+        pid = harness.find_daemon(image)
+        self.assertNotEqual(os.getsid(pid), os.getsid(0))
+        self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), "/")
+        run(QCOWFS, "umount", point)
+
+
+class Unmount(harness.MountCase):
+    def test_it_returns_when_the_image_is_released(self):
+        image = self.create(64 * MiB)
+        for number in range(5):
+            source = content.write_file(self.path("source"), content.text(24 * MiB, number))
+            daemon = self.mount(image)
+            run("dd", f"if={source}", f"of={daemon.disk}", "bs=1M", "conv=notrunc")
+            run(QCOWFS, "umount", daemon.point)
+            self.check(image)  # at once: takes the lock and sees everything
+            self.assertNotIn(daemon.point, harness.mounts())
+            daemon.must_be_over()
+
+    def test_a_busy_mount(self):
+        image = self.create(MiB)
+        daemon = self.mount(image)
+        with open(daemon.disk, "r+b") as file:
+            self.refused(QCOWFS, "umount", daemon.point, names=[daemon.point], says="busy|in use")
+            file.write(b"still here")
+        self.assertEqual(harness.read_at(daemon.disk, 0, 10), b"still here")
+        daemon.unmount()
+        self.check(image)
+
+    def test_plain_umount(self):
+        if os.geteuid() != 0:
+            self.lacks("umount(8) needs root")
+        self.unmount_by(["umount"])
+
+    def test_fusermount(self):
+        self.unmount_by(["fusermount3", "-u"])
+
+    def unmount_by(self, command):
+        image = self.create(4 * MiB)
+        twin = self.twin(4 * MiB)
+        daemon = self.mount(image)
+        for disk in (daemon.disk, twin):
+            harness.write_at(disk, 999, content.mixed(3 * MiB, 1))
+        run(*command, daemon.point)
+        daemon.must_be_over()  # the flush may still have been under way
+        self.judge(image, twin)
+
+    def test_what_is_not_ours(self):
+        self.refused(QCOWFS, "umount", self.folder, names=[self.folder], says="not|no ")
+        self.refused(QCOWFS, "umount", self.path("missing"), names=[self.path("missing")])
+        self.refused(QCOWFS, "umount", "/proc", names=["/proc"])
+        self.refused(QCOWFS, "umount")
+        self.assertIn("/proc", harness.mounts())
+
+
+class Signals(harness.MountCase):
+    def stop_by(self, signal_number):
+        image = self.create(16 * MiB)
+        twin = self.twin(16 * MiB)
+        daemon = self.mount(image, "commit_interval=3600")
+        for disk in (daemon.disk, twin):
+            harness.write_at(disk, 4321, content.mixed(12 * MiB, signal_number))
+        os.kill(daemon.pid, signal_number)
+        harness.wait_for(lambda: not harness.is_running(daemon.pid) or daemon.process and daemon.process.poll()
+                         is not None, 60)
+        daemon.must_be_over()
+        self.judge(image, twin)
+
+    def test_sigterm(self):
+        self.stop_by(signal.SIGTERM)
+
+    def test_sigint(self):
+        self.stop_by(signal.SIGINT)
+
+    def test_sighup(self):
+        self.stop_by(signal.SIGHUP)
+
+    def test_foreground_ends_with_success_and_logs_to_stderr(self):
+        image = self.create(4 * MiB)
+        twin = self.twin(4 * MiB)
+        point = self.path("point")
+        os.mkdir(point)
+        log = self.path("log")
+        with open(log, "wb") as file:
+            process = subprocess.Popen([QCOWFS, "-f", image, point], stdin=subprocess.DEVNULL, stderr=file,
+                                       stdout=file)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        harness.wait_for(lambda: point in harness.mounts(), 20)
+        for disk in (os.path.join(point, "disk.raw"), twin):
+            harness.write_at(disk, 1, content.text(MiB, 1))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(30 * harness.PATIENCE), 0)
+        self.assertNotIn(point, harness.mounts())
+        self.judge(image, twin)
+
+    def test_debug_implies_foreground_and_tells_requests(self):
+        image = self.create(MiB)
+        point = self.path("point")
+        os.mkdir(point)
+        log = self.path("log")
+        with open(log, "wb") as file:
+            process = subprocess.Popen([QCOWFS, "-d", image, point], stdin=subprocess.DEVNULL, stderr=file,
+                                       stdout=file)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        harness.wait_for(lambda: point in harness.mounts(), 20)
+        harness.write_at(os.path.join(point, "disk.raw"), 0, b"x")
+        self.assertIsNone(process.poll())
+        run(QCOWFS, "umount", point)
+        self.assertEqual(process.wait(30 * harness.PATIENCE), 0)
+        self.assertGreater(os.path.getsize(log), 0)
+
+
+class Create(harness.MountCase):
+    def test_what_it_makes(self):
+        for arguments, size, cluster_size, compression in [
+                (["1M"], MiB, 64 * KiB, "zlib"), (["10G"], 10 << 30, 64 * KiB, "zlib"),
+                (["--cluster-size", "4K", "3M"], 3 * MiB, 4 * KiB, "zlib"),
+                (["--cluster-size", "2M", "--compression", "zstd", "100M"], 100 * MiB, 2 * MiB, "zstd"),
+                (["--compression", "zstd", "--cluster-size", "512", "12345"], 12800, 512, "zstd"),
+                (["0"], 0, 64 * KiB, "zlib"), (["1T"], 1 << 40, 64 * KiB, "zlib")]:
+            with self.subTest(arguments=arguments):
+                image = self.path("-".join(arguments).replace("--", "") + ".qcow2")
+                done = run(QCOWFS, "create", *arguments[:-1], image, arguments[-1])
+                self.assertEqual(done.stderr, "")
+                facts = self.info(image)
+                self.assertEqual((facts["virtual-size"], facts["cluster-size"],
+                                  facts["format-specific"]["data"]["compression-type"]),
+                                 (size, cluster_size, compression))
+                self.check(image)
+                self.assertEqual(os.path.getsize(image) % 512, 0)
+
+    def test_what_it_refuses(self):
+        for number, (arguments, says) in enumerate([
+                (["--cluster-size", "1000"], "cluster"), (["--cluster-size", "256"], "cluster"),
+                (["--cluster-size", "4M"], "cluster"), (["--cluster-size", "x"], "cluster"),
+                (["--cluster-size", "-4096"], None), (["--compression", "lz4"], "lz4|compression"),
+                (["--nonsense"], "nonsense")]):
+            image = self.path(f"{number}.qcow2")
+            self.refused(QCOWFS, "create", *arguments, image, "1M", says=says)
+            self.assertFalse(os.path.exists(image))
+        for number, size in enumerate(["abc", "-1", "1Q", "", "9999999999999999999999", "8E", "1.5.5M"]):
+            image = self.path(f"size-{number}.qcow2")
+            self.refused(QCOWFS, "create", image, size)
+            self.assertFalse(os.path.exists(image), size)
+        self.refused(QCOWFS, "create")
+        self.refused(QCOWFS, "create", self.path("no-size.qcow2"))
+        self.refused(QCOWFS, "create", self.path("missing/a.qcow2"), "1M", names=[self.path("missing/a.qcow2")])
+        self.refused(QCOWFS, "create", self.path("a.qcow2"), "1M", "more")
+        self.assertFalse(os.path.exists(self.path("a.qcow2")))
+
+    def test_an_existing_file_stays(self):
+        precious = content.write_file(self.path("precious"), b"do not touch")
+        self.refused(QCOWFS, "create", precious, "1M", names=[precious], says="exists")
+        self.assertEqual(harness.read_at(precious, 0, 100), b"do not touch")
+
+
+class Info(harness.MountCase):
+    def test_it_agrees_with_qemu(self):
+        image = self.create(16 * MiB, "--cluster-size", "4K", "--compression", "zstd")
+        for path in (image, self.create_by_qemu(10 * MiB, "compat=0.10,cluster_size=512", name="v2.qcow2"),
+                     self.create_by_qemu(10 * MiB, "refcount_bits=64", name="wide.qcow2")):
+            done = run(QCOWFS, "info", "--json", path)
+            facts = json.loads(done.stdout)
+            theirs = self.info(path)
+            text = json.dumps(facts)
+            for value in (theirs["virtual-size"], theirs["cluster-size"]):
+                self.assertIn(str(value), text)
+            self.assertIn(theirs["format-specific"]["data"].get("compression-type", "zlib"), text)
+            human = run(QCOWFS, "info", path)
+            self.assertIn(path, human.stdout)
+            self.assertEqual(human.stderr, "")
+
+    def test_it_works_on_a_mounted_image_and_changes_nothing(self):
+        image = self.create(MiB)
+        daemon = self.mount(image)
+        json.loads(run(QCOWFS, "info", "--json", image).stdout)
+        daemon.unmount()
+        self.check(image)
+
+    def test_what_it_refuses(self):
+        self.refused(QCOWFS, "info", self.path("missing"), names=[self.path("missing")], says="no such file")
+        self.refused(QCOWFS, "info", self.folder, names=[self.folder])
+        text = content.write_file(self.path("text"), content.text(5000, 1))
+        self.refused(QCOWFS, "info", text, names=[text], says="qcow2")
+        self.refused(QCOWFS, "info")
+
+
+class Arguments(harness.MountCase):
+    def test_help_and_version(self):
+        for flag in ("-h", "--help"):
+            done = run(QCOWFS, flag)
+            for word in ("MOUNTPOINT", "IMAGE", "umount", "create", "info", "cache_size", "level", "workers"):
+                self.assertIn(word, done.stdout)
+        for flag in ("-V", "--version"):
+            self.assertRegex(run(QCOWFS, flag).stdout, r"^qcowfs \d+\.\d+\.\d+\n")
+
+    def test_bad_arguments(self):
+        image = self.create(MiB)
+        before = sha256(image)
+        point = self.path("point")
+        os.mkdir(point)
+        for arguments, says in [
+                ([], None), ([image], "mount ?point"), ([image, point, "more"], None), (["--nonsense", image, point], "nonsense"),
+                (["-x", image, point], "-x"), (["frobnicate", image, point], None),
+                (["-o", "nonsense", image, point], "nonsense"), (["-o", "nonsense=1", image, point], "nonsense"),
+                (["-o"], None), (["-o", "level=0", image, point], "level"), (["-o", "level=10", image, point], "level"),
+                (["-o", "level=x", image, point], "level"), (["-o", "level", image, point], "level"),
+                (["-o", "level=", image, point], "level"), (["-o", "direct=maybe", image, point], "direct"),
+                (["-o", "workers=0", image, point], "workers"), (["-o", "workers=-1", image, point], "workers"),
+                (["-o", "workers=99999999", image, point], "workers"), (["-o", "workers=2x", image, point], "workers"),
+                (["-o", "cache_size=x", image, point], "cache_size"), (["-o", "cache_size=1", image, point], "cache_size"),
+                (["-o", "cache_size=-5M", image, point], "cache_size"),
+                (["-o", "commit_interval=x", image, point], "commit_interval"),
+                (["-o", "commit_interval=-1", image, point], "commit_interval"),
+                (["-o", "uid=x", image, point], "uid"), (["-o", "umask=9", image, point], "umask")]:
+            self.refused(QCOWFS, *arguments, says=says)
+            self.assertNotIn(point, harness.mounts(), arguments)
+        self.assertEqual(sha256(image), before)
+
+    def test_bad_mount_points(self):
+        image = self.create(MiB)
+        before = sha256(image)
+        missing = self.path("missing")
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(self.path("socket"))
+            for point in (missing, pipe, self.path("socket"), "/dev/null"):
+                self.refused(QCOWFS, image, point, names=[point])
+                self.assertNotIn(point, harness.mounts())
+        self.assertEqual(sha256(image), before)
+        daemon = self.mount(image)  # nothing was left behind that holds the lock
+        daemon.unmount()
+
+
+def sha256(path):
+    return run("sha256sum", path).stdout.split()[0]
+
+
+if __name__ == "__main__":
+    harness.main()

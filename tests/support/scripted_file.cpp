@@ -1,0 +1,198 @@
+#include "tests/support/scripted_file.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/alignment.h"
+#include "core/error.h"
+
+namespace test {
+namespace {
+
+std::uint64_t total_size(std::span<const core::Bytes> pieces) {
+  std::uint64_t total = 0;
+  for (const core::Bytes piece : pieces) total += piece.size();
+  return total;
+}
+
+std::vector<std::byte> joined(std::span<const core::Bytes> pieces) {
+  std::vector<std::byte> all(total_size(pieces));
+  std::size_t done = 0;
+  for (const core::Bytes piece : pieces) {
+    std::memcpy(all.data() + done, piece.data(), piece.size());
+    done += piece.size();
+  }
+  return all;
+}
+
+}  // namespace
+
+bool ScriptedFile::release_one(Kind kind) {
+  if (held_count_[kind] == 0) return false;
+  --held_count_[kind];
+  held_[kind].wake_one();
+  return true;
+}
+
+void ScriptedFile::release(Kind kind) {
+  holds_[kind] = false;
+  while (release_one(kind)) {
+  }
+}
+
+void ScriptedFile::fail(Kind kind, std::size_t index, int error_number, std::uint64_t done_bytes) {
+  failures_[{kind, index}] = Failure{error_number, done_bytes};
+}
+
+void ScriptedFile::set_content(std::uint64_t at, core::Bytes bytes) {
+  store(at, bytes);
+  size_ = std::max(size_, at + bytes.size());
+}
+
+std::vector<ScriptedFile::Operation> ScriptedFile::operations(Kind kind) const {
+  std::vector<Operation> chosen;
+  std::copy_if(operations_.begin(), operations_.end(), std::back_inserter(chosen),
+               [kind](const Operation& operation) { return operation.kind == kind; });
+  return chosen;
+}
+
+std::size_t ScriptedFile::count(Kind kind) const {
+  const auto counted = std::count_if(operations_.begin(), operations_.end(),
+                                     [kind](const Operation& operation) { return operation.kind == kind; });
+  return static_cast<std::size_t>(counted);
+}
+
+std::size_t ScriptedFile::held(Kind kind) const {
+  const auto found = held_count_.find(kind);
+  return found == held_count_.end() ? 0 : found->second;
+}
+
+std::vector<std::byte> ScriptedFile::content(std::uint64_t at, std::uint64_t length) const {
+  std::vector<std::byte> bytes(length);
+  load(at, bytes);
+  return bytes;
+}
+
+core::Awaitable<void> ScriptedFile::read_at(core::FileOffset at, core::MutableBytes target) {
+  const std::size_t operation = begin({Kind::read, at.value, target.size(), 1, true, false, 0});
+  const std::optional<Failure> failure = co_await pass_gate(Kind::read);
+  if (failure) fail_operation(operation, failure->error_number);
+  auto job = [this, at, target] { load(at.value, target); };
+  co_await core::run(engine_.pool(), job);
+  operations_[operation].done = true;
+}
+
+core::Awaitable<void> ScriptedFile::write_at(core::FileOffset at, std::span<const core::Bytes> pieces) {
+  const std::uint64_t length = total_size(pieces);
+  if (length == 0) co_return;
+  const bool aligned = core::is_aligned(at.value, block_size_) && core::is_aligned(length, block_size_) &&
+                       memory_aligned(pieces);
+  const std::size_t operation = begin({Kind::write, at.value, length, pieces.size(), aligned, false, 0});
+  core::AsyncMutex::Guard alone;
+  if (!aligned) alone = co_await unaligned_.lock();
+  note_overlaps(operation);
+  running_.push_back(operation);
+  running_max_ = std::max(running_max_, running_.size());
+  std::exception_ptr error;
+  try {
+    co_await write_blocks(operation, pieces);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  std::erase(running_, operation);
+  if (error) std::rethrow_exception(error);
+}
+
+core::Awaitable<void> ScriptedFile::write_blocks(std::size_t operation, std::span<const core::Bytes> pieces) {
+  const std::vector<std::byte> before = joined(pieces);
+  const std::uint64_t at = operations_[operation].at;
+  const std::optional<Failure> failure = co_await pass_gate(Kind::write);
+  const std::size_t stored_size = failure ? std::min<std::uint64_t>(failure->done_bytes, before.size()) : before.size();
+  std::vector<std::byte> stored;
+  auto job = [this, at, stored_size, pieces, &stored] {
+    stored = joined(pieces);
+    store(at, core::Bytes(stored).first(stored_size));
+  };
+  co_await core::run(engine_.pool(), job);
+  if (stored != before) note_fault("memory changed while it was being written at " + std::to_string(at));
+  if (stored_size > 0) size_ = std::max(size_, at + stored_size);
+  if (failure) fail_operation(operation, failure->error_number);
+  operations_[operation].done = true;
+}
+
+core::Awaitable<void> ScriptedFile::barrier() {
+  const std::size_t operation = begin({Kind::barrier, 0, 0, 0, true, false, 0});
+  const std::optional<Failure> failure = co_await pass_gate(Kind::barrier);
+  if (failure) fail_operation(operation, failure->error_number);
+  operations_[operation].done = true;
+}
+
+core::Awaitable<void> ScriptedFile::truncate(std::uint64_t size) {
+  const std::size_t operation = begin({Kind::truncate, size, 0, 0, true, false, 0});
+  const std::optional<Failure> failure = co_await pass_gate(Kind::truncate);
+  if (failure) fail_operation(operation, failure->error_number);
+  const std::lock_guard lock(memory_mutex_);
+  memory_.resize(size);
+  size_ = size;
+  operations_[operation].done = true;
+}
+
+std::size_t ScriptedFile::begin(const Operation& operation) {
+  operations_.push_back(operation);
+  return operations_.size() - 1;
+}
+
+// Counts the operation, holds it where the script says so, and says how it is to fail.
+core::Awaitable<std::optional<ScriptedFile::Failure>> ScriptedFile::pass_gate(Kind kind) {
+  const auto failure = failures_.find({kind, begun_[kind]++});
+  std::optional<Failure> outcome;
+  if (failure != failures_.end()) outcome = failure->second;
+  if (holds_[kind]) {
+    ++held_count_[kind];
+    co_await held_[kind].wait();
+  }
+  co_return outcome;
+}
+
+void ScriptedFile::fail_operation(std::size_t operation, int error_number) {
+  operations_[operation].error = error_number;
+  core::fail_errno(error_number, "as the script says");
+}
+
+void ScriptedFile::note_overlaps(std::size_t operation) {
+  const Operation& added = operations_[operation];
+  for (const std::size_t other : running_) {
+    const Operation& running = operations_[other];
+    if (core::align_down(added.at, block_size_) < core::align_up(running.end(), block_size_) &&
+        core::align_down(running.at, block_size_) < core::align_up(added.end(), block_size_)) {
+      note_fault("writes at " + std::to_string(running.at) + " and " + std::to_string(added.at) + " overlap");
+    }
+  }
+}
+
+void ScriptedFile::note_fault(const std::string& what) {
+  if (fault_.empty()) fault_ = what;
+}
+
+bool ScriptedFile::memory_aligned(std::span<const core::Bytes> pieces) const {
+  return std::all_of(pieces.begin(), pieces.end(), [this](core::Bytes piece) {
+    return core::is_aligned(reinterpret_cast<std::uintptr_t>(piece.data()), block_size_) &&
+           core::is_aligned(piece.size(), block_size_);
+  });
+}
+
+void ScriptedFile::store(std::uint64_t at, core::Bytes bytes) {
+  const std::lock_guard lock(memory_mutex_);
+  if (memory_.size() < at + bytes.size()) memory_.resize(at + bytes.size());
+  if (!bytes.empty()) std::memcpy(memory_.data() + at, bytes.data(), bytes.size());
+}
+
+void ScriptedFile::load(std::uint64_t at, core::MutableBytes target) const {
+  const std::lock_guard lock(memory_mutex_);
+  const std::uint64_t end = std::min<std::uint64_t>(memory_.size(), at + target.size());
+  const std::size_t there = end > at ? end - at : 0;
+  if (there > 0) std::memcpy(target.data(), memory_.data() + at, there);
+  if (there < target.size()) std::memset(target.data() + there, 0, target.size() - there);
+}
+
+}  // namespace test

@@ -1,0 +1,174 @@
+// The command line: what people, fstab lines and scripts write, and what they get wrong.
+#include "fuse/options.h"
+
+#include <gtest/gtest.h>
+
+#include <initializer_list>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace {
+
+fuse::Command parse(std::initializer_list<const char*> words) {
+  std::vector<const char*> arguments = {"qcowfs"};
+  arguments.insert(arguments.end(), words);
+  return fuse::parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+fuse::MountOptions mount(std::initializer_list<const char*> words) {
+  return std::get<fuse::MountOptions>(parse(words));
+}
+
+fuse::MountOptions mount_with(const char* list) { return mount({"-o", list, "a.qcow2", "m"}); }
+
+std::string complaint(std::initializer_list<const char*> words) {
+  try {
+    parse(words);
+  } catch (const fuse::UsageError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+std::string complaint_about(const char* list) { return complaint({"-o", list, "a.qcow2", "m"}); }
+
+TEST(Options, MountIsTheVerbThatNeedNotBeSaid) {
+  for (const fuse::MountOptions& options : {mount({"a.qcow2", "m"}), mount({"mount", "a.qcow2", "m"})}) {
+    EXPECT_EQ(options.image, "a.qcow2");
+    EXPECT_EQ(options.mountpoint, "m");
+    EXPECT_FALSE(options.foreground);
+    EXPECT_FALSE(options.read_only);
+    EXPECT_EQ(options.direct, core::DirectIo::automatic);
+    EXPECT_EQ(options.subtype, "qcowfs");
+    EXPECT_FALSE(options.workers);
+  }
+}
+
+TEST(Options, OptionsMayStandAnywhereAndListsMayRepeat) {
+  const fuse::MountOptions options = mount({"a.qcow2", "-f", "m", "-o", "ro,level=3", "-onodev,workers=2"});
+  EXPECT_TRUE(options.foreground);
+  EXPECT_TRUE(options.read_only);
+  EXPECT_EQ(options.level, 3);
+  EXPECT_EQ(options.workers, 2u);
+  EXPECT_EQ(options.mount_flags, std::vector<std::string>{"nodev"});
+}
+
+TEST(Options, AListTakesOneWordAndLeavesTheNextToTheImage) {
+  const fuse::MountOptions options = mount({"-o", "ro", "a.qcow2", "m"});
+  EXPECT_EQ(options.image, "a.qcow2");
+  EXPECT_EQ(options.mountpoint, "m");
+}
+
+TEST(Options, DebugImpliesForeground) {
+  EXPECT_TRUE(mount({"-d", "a.qcow2", "m"}).foreground);
+  EXPECT_TRUE(mount_with("debug").foreground);
+  EXPECT_TRUE(mount_with("debug").debug);
+}
+
+TEST(Options, ValuesArrive) {
+  const fuse::MountOptions options = mount_with(
+      "direct=off,cache_size=512m,commit_interval=30,log=/var/log/q,allow_other,uid=1000,gid=100,umask=077,"
+      "fsname=disk,subtype=q");
+  EXPECT_EQ(options.direct, core::DirectIo::off);
+  EXPECT_EQ(options.cache_size, 512u << 20);
+  EXPECT_EQ(options.commit_interval_seconds, 30u);
+  EXPECT_EQ(options.log_file, "/var/log/q");
+  EXPECT_TRUE(options.allow_other);
+  EXPECT_EQ(options.uid, 1000u);
+  EXPECT_EQ(options.gid, 100u);
+  EXPECT_EQ(options.umask, 077u);
+  EXPECT_EQ(options.fsname, "disk");
+  EXPECT_EQ(options.subtype, "q");
+}
+
+TEST(Options, TheLastOfRoAndRwWins) {
+  EXPECT_TRUE(mount_with("rw,ro").read_only);
+  EXPECT_FALSE(mount_with("ro,rw").read_only);
+}
+
+TEST(Options, AnFstabLineIsUnderstood) {
+  const fuse::MountOptions options = mount_with(
+      "rw,defaults,nofail,noauto,auto,_netdev,user,users,user=joe,x-systemd.automount,x-gvfs-show,comment=hello,"
+      "nosuid,suid,dev,exec,atime,relatime,noatime");
+  EXPECT_EQ(options.mount_flags, (std::vector<std::string>{"nosuid", "noatime"}));
+}
+
+TEST(Options, WhatMountGivesItsHelpersIsAccepted) {
+  EXPECT_EQ(mount({"a.qcow2", "m", "-n", "-s", "-v", "-t", "fuse.qcowfs", "-o", "rw"}).mountpoint, "m");
+}
+
+TEST(Options, AnUnknownOptionIsNamed) {
+  EXPECT_EQ(complaint_about("levle=3"), "-o levle=3: unknown option (see qcowfs --help)");
+  EXPECT_NE(complaint({"--nonsense", "a.qcow2", "m"}).find("--nonsense"), std::string::npos);
+}
+
+TEST(Options, ABadValueIsNamedWithWhatWasExpected) {
+  EXPECT_EQ(complaint_about("level=10"), "-o level=10: expected a number from 1 to 9");
+  EXPECT_EQ(complaint_about("workers=0"), "-o workers=0: expected a number from 1 to 1024");
+  EXPECT_EQ(complaint_about("workers=2x"), "-o workers=2x: expected a number from 1 to 1024");
+  EXPECT_EQ(complaint_about("umask=8"), "-o umask=8: expected an octal number from 0 to 777");
+  EXPECT_EQ(complaint_about("direct=maybe"), "-o direct=maybe: expected on, off or auto");
+  EXPECT_EQ(complaint_about("cache_size=lots"),
+            "-o cache_size=lots: expected a number of bytes, 1m at least, like 96m or 1g");
+  EXPECT_EQ(complaint_about("log="), "-o log=: expected a name");
+  EXPECT_EQ(complaint_about("level"), "-o level: needs a value: level=...");
+  EXPECT_EQ(complaint_about("ro=1"), "-o ro=1: ro takes no value");
+  EXPECT_EQ(complaint_about("allow_other,allow_root"), "-o allow_root: cannot be combined with allow_other");
+}
+
+TEST(Options, WhatIsMissingIsNamed) {
+  EXPECT_NE(complaint({"a.qcow2"}).find("MOUNTPOINT"), std::string::npos);
+  EXPECT_NE(complaint({"umount"}).find("MOUNTPOINT"), std::string::npos);
+  EXPECT_NE(complaint({"create", "a.qcow2"}).find("SIZE"), std::string::npos);
+  EXPECT_NE(complaint({"a.qcow2", "m", "one too many"}).find("one too many"), std::string::npos);
+}
+
+TEST(Options, ComplaintsAreOneLine) {
+  for (const std::string& line : {complaint({}), complaint({"a"}), complaint({"--what"}), complaint_about("what")}) {
+    EXPECT_EQ(line.find('\n'), std::string::npos) << line;
+  }
+}
+
+TEST(Options, HelpAndVersionComeBeforeComplaints) {
+  EXPECT_NE(std::get<fuse::Printout>(parse({"-h"})).text.find("MOUNTPOINT"), std::string::npos);
+  EXPECT_NE(std::get<fuse::Printout>(parse({"create", "--help"})).text.find("--cluster-size"), std::string::npos);
+  EXPECT_TRUE(std::holds_alternative<fuse::ShowVersion>(parse({"-V"})));
+  EXPECT_TRUE(std::holds_alternative<fuse::ShowVersion>(parse({"umount", "--version"})));
+}
+
+TEST(Options, TheOtherVerbs) {
+  EXPECT_EQ(std::get<fuse::UmountOptions>(parse({"umount", "m"})).mountpoint, "m");
+  const auto create = std::get<fuse::CreateOptions>(
+      parse({"create", "--cluster-size", "2M", "--compression", "zstd", "a.qcow2", "10g"}));
+  EXPECT_EQ(create.image, "a.qcow2");
+  EXPECT_EQ(create.size, 10ull << 30);
+  EXPECT_EQ(create.cluster_size, 2u << 20);
+  EXPECT_EQ(create.compression, fuse::Compression::zstd);
+  EXPECT_TRUE(std::get<fuse::InfoOptions>(parse({"info", "--json", "a.qcow2"})).json);
+  EXPECT_EQ(complaint({"create", "--cluster-size", "3k", "a", "1g"}),
+            "--cluster-size 3k: expected a power of two from 512 to 2m");
+  EXPECT_EQ(complaint({"create", "--compression", "lz4", "a", "1g"}),
+            "--compression lz4: expected zlib or zstd");
+  EXPECT_EQ(complaint({"create", "a", "-5"}).find("accepted"), std::string::npos);
+}
+
+TEST(Options, ACommaBehindABackslashBelongsToItsWord) {
+  EXPECT_EQ(fuse::split_options(R"(fsname=a\,b,ro)"), (std::vector<std::string>{"fsname=a,b", "ro"}));
+  EXPECT_EQ(fuse::split_options(R"(a\\,b)"), (std::vector<std::string>{R"(a\)", "b"}));
+  EXPECT_EQ(fuse::split_options(",a,,b,"), (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(Options, SizesHaveSuffixes) {
+  EXPECT_EQ(fuse::parse_size("0"), 0u);
+  EXPECT_EQ(fuse::parse_size("512"), 512u);
+  EXPECT_EQ(fuse::parse_size("1k"), 1024u);
+  EXPECT_EQ(fuse::parse_size("3G"), 3ull << 30);
+  EXPECT_EQ(fuse::parse_size("16777215T"), 16777215ull << 40);
+  EXPECT_EQ(fuse::parse_size("18446744073709551615"), 18446744073709551615ull);
+  for (const char* bad : {"", "k", "-1", "1.5g", "1kb", "1 k", "1x", "16777216T", "18446744073709551616"}) {
+    EXPECT_FALSE(fuse::parse_size(bad)) << bad;
+  }
+}
+
+}  // namespace
