@@ -1,6 +1,7 @@
-// QEMU's protocol. Byte 100 + i, read-locked, says "I use permission i"; byte 200 + i says "I let nobody else use it".
-// Whoever comes sets its own bytes first and looks at the others' afterwards: of two that come at once at least one
-// sees the other. Nobody ever takes a write lock; asking whether one could be had tells whether somebody is there.
+// QEMU's protocol. Byte 100 + i, read-locked, says "I use permission i"; byte 200 + i says "I let nobody else
+// use it". Whoever comes sets its own bytes first and looks at the others' afterwards: of two that come at
+// once at least one sees the other. Nobody ever takes a write lock; asking whether one could be had tells
+// whether somebody is there.
 #include "core/file_lock.h"
 
 #include <fcntl.h>

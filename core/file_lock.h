@@ -9,7 +9,8 @@ namespace core {
 
 /// Locks the open file behind `descriptor`, or throws image_locked with one line that names `path`.
 ///
-/// Ownership  The locks belong to the open file description: they are held until the last duplicate of `descriptor`
+/// Ownership  The locks belong to the open file description: they are held until the last duplicate of
+/// `descriptor`
 ///            is closed, and a copy that a child process inherits holds them too.
 /// Meaning    With Access::read_only any number of readers share the image and no writer may join; with
 ///            Access::read_write nobody else may read it either, as half of what it says is in our memory.

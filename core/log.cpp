@@ -1,15 +1,18 @@
 #include "core/log.h"
 
+#include <fcntl.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <syslog.h>
 
+#include <cerrno>
 #include <memory>
 #include <utility>
 
 #include "core/error.h"
+#include "core/unique_fd.h"
 
 namespace core {
 namespace {
@@ -18,7 +21,8 @@ void install(spdlog::sink_ptr sink, const char* pattern, LogLevel level) {
   auto logger = std::make_shared<spdlog::logger>("qcowfs", std::move(sink));
   logger->set_pattern(pattern);
   logger->set_level(level == LogLevel::debug ? spdlog::level::debug : spdlog::level::info);
-  logger->flush_on(spdlog::level::debug);  // a line that waits in a buffer is lost with the process it explains
+  logger->flush_on(
+      spdlog::level::debug);  // a line that waits in a buffer is lost with the process it explains
   spdlog::set_default_logger(std::move(logger));
 }
 
@@ -34,13 +38,11 @@ void log_to_syslog(LogLevel level) {
 }
 
 void log_to_file(const std::string& path, LogLevel level) {
-  spdlog::sink_ptr sink;
-  try {
-    sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
-  } catch (const spdlog::spdlog_ex& error) {
-    fail(Errc::bad_argument, path + ": cannot write the log: " + error.what());
-  }
-  install(std::move(sink), "%Y-%m-%d %H:%M:%S.%e [%P] %l: %v", level);
+  // The sink would make missing directories, which nobody who mistypes a name wants.
+  const UniqueFd probe(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640));
+  if (!probe.valid()) fail_errno(errno, path + ": cannot write the log");
+  install(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path), "%Y-%m-%d %H:%M:%S.%e [%P] %l: %v",
+          level);
 }
 
 }  // namespace core

@@ -18,7 +18,8 @@ class Control {
   explicit Control(core::Engine& engine);
   ~Control();
 
-  /// Waits a little for an old daemon to let go of the name. Logs why, where it cannot listen: the mount works anyway.
+  /// Waits a little for an old daemon to let go of the name. Logs why, where it cannot listen: the mount
+  /// works anyway.
   core::Awaitable<void> listen(const std::string& device);
   /// Tells everybody who asked in time that the mount is gone, and lets nobody in any more.
   void ending();

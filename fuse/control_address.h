@@ -10,16 +10,16 @@
 
 namespace fuse {
 
-// The daemon says `ending` when no more requests can come, then one line with the result: `stored`, or `failed` and
-// the reason. The end of the stream is the end of the process: by then the image is closed.
+// The daemon says `ending` when no more requests can come, then one line with the result: `stored`, or
+// `failed` and the reason. The end of the stream is the end of the process: by then the image is closed.
 namespace control_words {
 inline constexpr const char* ending = "ending";
 inline constexpr const char* stored = "stored";
 inline constexpr const char* failed = "failed ";
 }  // namespace control_words
 
-/// Named after the mount's device number, "major:minor", which is the mount's alone while it lives; what comes next may
-/// get it while the old daemon still writes. The name is abstract: no file is left behind.
+/// Named after the mount's device number, "major:minor", which is the mount's alone while it lives; what
+/// comes next may get it while the old daemon still writes. The name is abstract: no file is left behind.
 class ControlAddress {
  public:
   explicit ControlAddress(const std::string& device) {

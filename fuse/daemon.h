@@ -10,8 +10,8 @@ namespace fuse {
 /// What the serving process says once.
 class Startup {
  public:
-  /// The mount can be used. In the background: leaves the terminal and the current directory behind and lets the
-  /// waiting parent go with status 0. Tells a service manager that asked (NOTIFY_SOCKET).
+  /// The mount can be used. In the background: leaves the terminal and the current directory behind and lets
+  /// the waiting parent go with status 0. Tells a service manager that asked (NOTIFY_SOCKET).
   void live();
   bool is_live() const { return live_; }
 
@@ -22,8 +22,8 @@ class Startup {
   bool live_ = false;
 };
 
-/// Forks: must be called before there is a second thread. Returns twice: in the parent 0 once body called live(), or
-/// body's status if it ended before; in the child body's status.
+/// Forks: must be called before there is a second thread. Returns twice: in the parent 0 once body called
+/// live(), or body's status if it ended before; in the child body's status.
 int run_in_background(const std::function<int(Startup&)>& body);
 
 int run_in_foreground(const std::function<int(Startup&)>& body);

@@ -35,7 +35,8 @@ core::Awaitable<void> DiskOperations::write(Reply& reply, core::DiskOffset at, c
   reply.written(length);
 }
 
-core::Awaitable<void> DiskOperations::allocate(Reply& reply, int mode, core::DiskOffset at, std::uint64_t length) {
+core::Awaitable<void> DiskOperations::allocate(Reply& reply, int mode, core::DiskOffset at,
+                                               std::uint64_t length) {
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   const int action = mode & ~FALLOC_FL_KEEP_SIZE;
   const bool punch = action == FALLOC_FL_PUNCH_HOLE && keep_size;
@@ -65,7 +66,7 @@ core::Awaitable<void> DiskOperations::change(Reply& reply, struct stat wanted, i
     tree_.touch();
   }
   tree_.change(tree_.disk_inode(), wanted, mask);
-  reply.attributes(*tree_.attributes(tree_.disk_inode()), attributes_valid_s);
+  reply.attributes(*tree_.attributes(tree_.disk_inode()), tree_.attributes_valid_s(tree_.disk_inode()));
 }
 
 core::Awaitable<void> DiskOperations::flush(Reply& reply) {

@@ -9,10 +9,6 @@
 
 namespace fuse {
 
-/// How long the kernel may believe attributes. Only the kernel changes size and times, but the space that the disk
-/// takes changes behind its back as data is compressed.
-inline constexpr double attributes_valid_s = 1.0;
-
 /// Ownership  Every `reply` must outlive its coroutine.
 /// Errors     What the asker got wrong is answered; what went wrong here is thrown.
 /// Threads    The engine's.

@@ -7,8 +7,8 @@
 
 namespace fuse {
 
-/// While it lives, collects libfuse's messages and whatever is written to stderr, where fusermount3 (the program that
-/// mounts for those who may not) complains. Afterwards libfuse's messages go to the log.
+/// While it lives, collects libfuse's messages and whatever is written to stderr, where fusermount3 (the
+/// program that mounts for those who may not) complains. Afterwards libfuse's messages go to the log.
 class LibfuseMessages {
  public:
   LibfuseMessages();

@@ -1,4 +1,7 @@
 // From the command line to the command.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -13,11 +16,11 @@
 
 namespace fuse {
 
-void complain(const std::string& sentence) { std::fprintf(stderr, "qcowfs: %s\n", sentence.c_str()); }
-
 namespace {
 
-int print(const std::string& text) { return std::fputs(text.c_str(), stdout) < 0 ? exit_failure : exit_success; }
+int print(const std::string& text) {
+  return std::fputs(text.c_str(), stdout) < 0 ? exit_failure : exit_success;
+}
 
 int run(const MountOptions& options) { return run_mount(options); }
 int run(const UmountOptions& options) { return run_umount(options); }
@@ -28,10 +31,21 @@ int run(const ShowVersion&) {
   return print(std::string("qcowfs " QCOWFS_VERSION " (libfuse ") + ::fuse_pkgversion() + ")\n");
 }
 
+// Started with one of them closed, the next file to be opened would become what others take for stdin or
+// stderr.
+void keep_standard_descriptors() {
+  int opened = 0;
+  do {
+    opened = ::open("/dev/null", O_RDWR);
+  } while (opened >= 0 && opened <= STDERR_FILENO);
+  if (opened > STDERR_FILENO) ::close(opened);
+}
+
 }  // namespace
 }  // namespace fuse
 
 int main(int argc, char** argv) {
+  fuse::keep_standard_descriptors();
   std::signal(SIGPIPE, SIG_IGN);
   try {
     const fuse::Command command = fuse::parse_command_line(argc, argv);

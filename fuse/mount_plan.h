@@ -10,21 +10,24 @@
 namespace fuse {
 
 struct MountPlan {
-  std::string mountpoint;              ///< absolute
+  std::string mountpoint;  ///< absolute
   MountShape shape = MountShape::directory;
-  std::string disk_name;               ///< of the file in a directory mount
-  Appearance looks;                    ///< of the disk
-  std::vector<std::string> words;      ///< mount options as libfuse knows them
-  int image_descriptor = -1;           ///< borrowed
+  std::string disk_name;           ///< of the file in a directory mount
+  Appearance looks;                ///< of the disk
+  std::vector<std::string> words;  ///< mount options as libfuse knows them
+  int image_descriptor = -1;       ///< borrowed
 
   /// What the disk is called from outside.
-  std::string disk_path() const { return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name; }
+  std::string disk_path() const {
+    return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name;
+  }
 };
 
 /// "disk.qcow2" is shown as "disk.raw".
 std::string disk_name_for(const std::string& image_path);
 
-/// Looks at the image, already open, and at the mount point. Throws core::Error with one line where it cannot work.
+/// Looks at the image, already open, and at the mount point. Throws core::Error with one line where it cannot
+/// work.
 MountPlan plan_mount(const MountOptions& options, int image_descriptor);
 
 }  // namespace fuse

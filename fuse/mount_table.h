@@ -8,11 +8,11 @@
 namespace fuse {
 
 struct MountEntry {
-  std::string device;      ///< "major:minor", what st_dev is of everything in it
+  std::string device;  ///< "major:minor", what st_dev is of everything in it
   std::string mountpoint;
-  std::string type;        ///< "fuse.qcowfs"
-  std::string source;      ///< fsname
-  std::string owner;       ///< of a FUSE mount: user id in digits, else empty
+  std::string type;    ///< "fuse.qcowfs"
+  std::string source;  ///< fsname
+  std::string owner;   ///< of a FUSE mount: user id in digits, else empty
 };
 
 /// One line of /proc/self/mountinfo; nothing where it is none.

@@ -14,10 +14,8 @@
 namespace fuse {
 namespace {
 
-constexpr double entries_valid_s = 86400;  // names never change
-
-// Readahead and asynchronous direct I/O on their way at once. The kernel's own 12 leave a machine of many processors
-// without work.
+// Readahead and asynchronous direct I/O on their way at once. The kernel's own 12 leave a machine of many
+// processors without work.
 constexpr unsigned background_max = 64;
 constexpr unsigned background_congested = 48;
 
@@ -29,9 +27,11 @@ core::DiskOffset disk_offset(off_t at) { return {static_cast<std::uint64_t>(at)}
 struct Trampolines {
   static Operations& of(fuse_req_t request) { return *static_cast<Operations*>(fuse_req_userdata(request)); }
 
-  // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by itself.
+  // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by
+  // itself.
   template <class MakeStep>
-  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name, MakeStep make_step) noexcept {
+  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name,
+                    MakeStep make_step) noexcept {
     Operations& self = of(request);
     Reply reply(request);
     if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
@@ -48,10 +48,11 @@ struct Trampolines {
     connection->max_write = ReceiveBuffer::payload_max;
     connection->max_background = background_max;
     connection->congestion_threshold = background_congested;
-    // Splicing is no faster here; only the kernel changes the content, so its cache needs no doubt; and an O_TRUNC
-    // that comes as a setattr of its own needs no second way to change the size.
-    connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
+    // Splicing is no faster here; only the kernel changes the content, so its cache needs no doubt; and an
+    // O_TRUNC that comes as a setattr of its own needs no second way to change the size.
+    connection->want &=
+        ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
     connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO);
     static_cast<Operations*>(self)->initialised_ = true;
   }
@@ -64,28 +65,29 @@ struct Trampolines {
     fuse_entry_param entry{};
     entry.ino = *inode;
     entry.attr = *tree.attributes(*inode);
-    entry.attr_timeout = attributes_valid_s;
-    entry.entry_timeout = entries_valid_s;
+    entry.attr_timeout = tree.attributes_valid_s(*inode);
+    entry.entry_timeout = Tree::names_valid_s;
     reply.entry(entry);
   }
 
   static void getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) noexcept {
     Reply reply(request);
-    const std::optional<struct stat> facts = of(request).tree_.attributes(inode);
+    const Tree& tree = of(request).tree_;
+    const std::optional<struct stat> facts = tree.attributes(inode);
     if (!facts) return reply.error(ENOENT);
-    reply.attributes(*facts, attributes_valid_s);
+    reply.attributes(*facts, tree.attributes_valid_s(inode));
   }
 
-  static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask, fuse_file_info*) noexcept {
+  static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask,
+                      fuse_file_info*) noexcept {
     Tree& tree = of(request).tree_;
     if (!tree.is_disk(inode)) {
       Reply reply(request);
       tree.change(inode, *wanted, mask);
-      return reply.attributes(*tree.attributes(inode), attributes_valid_s);
+      return reply.attributes(*tree.attributes(inode), tree.attributes_valid_s(inode));
     }
-    start(request, inode, "setattr", [&](Operations& self, Reply& reply) {
-      return self.disk_operations_.change(reply, *wanted, mask);
-    });
+    start(request, inode, "setattr",
+          [&](Operations& self, Reply& reply) { return self.disk_operations_.change(reply, *wanted, mask); });
   }
 
   static void open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) noexcept {
@@ -97,7 +99,8 @@ struct Trampolines {
     reply.opened(*file);
   }
 
-  static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
+  static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at,
+                   fuse_file_info*) noexcept {
     start(request, inode, "read", [=](Operations& self, Reply& reply) {
       return self.disk_operations_.read(reply, disk_offset(at), length);
     });
@@ -124,7 +127,9 @@ struct Trampolines {
   }
 
   // The directory is made up anew by every mount.
-  static void fsyncdir(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) noexcept { Reply(request).done(); }
+  static void fsyncdir(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) noexcept {
+    Reply(request).done();
+  }
 
   static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t at, off_t length,
                         fuse_file_info*) noexcept {
@@ -141,7 +146,8 @@ struct Trampolines {
     });
   }
 
-  static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first, fuse_file_info*) noexcept {
+  static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first,
+                      fuse_file_info*) noexcept {
     Reply reply(request);
     const Tree& tree = of(request).tree_;
     const std::optional<struct stat> directory = tree.attributes(inode);
@@ -159,7 +165,8 @@ struct Trampolines {
     for (auto index = static_cast<std::size_t>(first); index < std::size(rows); ++index) {
       const Row& row = rows[index];
       const auto next = static_cast<off_t>(index + 1);
-      const std::size_t needed = fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
+      const std::size_t needed =
+          fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
       if (needed > room - used) break;
       used += needed;
     }
@@ -184,8 +191,9 @@ Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, 
       disk_operations_(disk, tree),
       requests_(engine) {}
 
-// Not here, as what libfuse or the kernel does without it is right: access (default_permissions), forget (inodes are
-// never given back), opendir, release and releasedir (nothing to hold), getxattr and ioctl (not supported).
+// Not here, as what libfuse or the kernel does without it is right: access (default_permissions), forget
+// (inodes are never given back), opendir, release and releasedir (nothing to hold), getxattr and ioctl (not
+// supported).
 const fuse_lowlevel_ops& Operations::table() {
   static const fuse_lowlevel_ops table = [] {
     fuse_lowlevel_ops ops{};
@@ -204,7 +212,9 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.readdir = Trampolines::readdir;
     ops.statfs = Trampolines::statfs;
     // The one name cannot be changed and has no company.
-    ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) { Reply(r).error(EPERM); };
+    ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) {
+      Reply(r).error(EPERM);
+    };
     ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) { Reply(r).error(EPERM); };
     ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { Reply(r).error(EPERM); };
     ops.symlink = [](fuse_req_t r, const char*, fuse_ino_t, const char*) { Reply(r).error(EPERM); };

@@ -14,7 +14,8 @@
 namespace fuse {
 
 /// Threads    The engine's.
-/// Lifetime   Must outlive the session that was given it; requests().finished() must be awaited before destruction.
+/// Lifetime   Must outlive the session that was given it; requests().finished() must be awaited before
+/// destruction.
 class Operations {
  public:
   /// `image_descriptor` is of a file on the file system whose free space statfs tells.

@@ -11,7 +11,9 @@ namespace {
 constexpr std::uint64_t cluster_size_min = 512;
 constexpr std::uint64_t cluster_size_max = 2 << 20;
 
-constexpr const char* mount_help_tail = R"(MOUNTPOINT is a directory, which then shows IMAGE's disk as one file, or an existing file, which then is the disk.
+constexpr const char* mount_help_tail =
+    R"(MOUNTPOINT is a directory, which then shows IMAGE's disk as one file,
+or an existing file, which then is the disk.
 
 Options for -o:
   ro, rw                   read only, or read and write (the default)
@@ -23,8 +25,9 @@ Options for -o:
   log=FILE                 where messages go (default: the system log; with -f the terminal)
   uid=N, gid=N, umask=M    owner, group and withheld permissions (octal) of what is shown
   allow_other, allow_root  who besides the mounting user may see it
-  fsname=NAME, subtype=NAME  as in the list of mounts
-  nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync  as for mount(8)
+  fsname=, subtype=        names for the list of mounts (default: IMAGE's path, qcowfs)
+  nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync
+                           as for mount(8)
 Words that an fstab line has for others (defaults, nofail, _netdev, x-..., ...) are accepted and do nothing.
 
 Other commands; each has its own --help:
@@ -68,7 +71,7 @@ Command parse_mount(const std::vector<std::string>& words) {
   app.add_option("-o", lists, "options, separated by commas; may be repeated")
       ->type_name("OPTION[,...]")
       ->allow_extra_args(false);
-  app.add_flag("-n,-s,-v", ignored)->group("");     // what mount(8) gives its helpers; the group "" hides them
+  app.add_flag("-n,-s,-v", ignored)->group("");  // what mount(8) gives its helpers; the group "" hides them
   app.add_option("-t", ignored_type)->group("");
   app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
   app.add_option("MOUNTPOINT", options.mountpoint, "where to show it")->required()->type_name("");
@@ -106,7 +109,8 @@ Command parse_create(const std::vector<std::string>& words) {
   std::string size;
   std::string cluster_size;
   std::string compression = "zlib";
-  app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")->type_name("SIZE");
+  app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")
+      ->type_name("SIZE");
   app.add_option("--compression", compression, "zlib (the default) or zstd")->type_name("TYPE");
   app.add_option("IMAGE", options.image, "the file to create")->required()->type_name("");
   app.add_option("SIZE", size, "of the disk")->required()->type_name("");

@@ -25,19 +25,19 @@ struct MountOptions {
 
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
-  std::optional<std::uint64_t> cache_size;            ///< bytes
-  std::optional<unsigned> workers;                    ///< as many as processors, where nothing is said
+  std::optional<std::uint64_t> cache_size;  ///< bytes
+  std::optional<unsigned> workers;          ///< as many as processors, where nothing is said
   std::optional<unsigned> commit_interval_seconds;
-  std::string log_file;                               ///< empty: syslog, or stderr in the foreground
+  std::string log_file;  ///< empty: syslog, or stderr in the foreground
 
   bool allow_other = false;
   bool allow_root = false;
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
   mode_t umask = 0;
-  std::string fsname;                                 ///< empty: the image's path
+  std::string fsname;  ///< empty: the image's path
   std::string subtype = "qcowfs";
-  std::vector<std::string> mount_flags;               ///< nodev, noatime and their like, for the kernel
+  std::vector<std::string> mount_flags;  ///< nodev, noatime and their like, for the kernel
 };
 
 struct UmountOptions {
@@ -48,8 +48,8 @@ enum class Compression { zlib, zstd };
 
 struct CreateOptions {
   std::string image;
-  std::uint64_t size = 0;                             ///< bytes
-  std::optional<std::uint64_t> cluster_size;          ///< bytes
+  std::uint64_t size = 0;                     ///< bytes
+  std::optional<std::uint64_t> cluster_size;  ///< bytes
   Compression compression = Compression::zlib;
 };
 

@@ -17,7 +17,8 @@ static_assert(payload_offset == 80, "the payload would not be aligned");
 // Copying this much costs less than keeping memory of four times the size busy.
 constexpr std::size_t kept_from_bytes = 256 * 1024;
 
-// libfuse reads as much as it needs for 256 pages and their headers, and cannot be told less before the kernel agreed.
+// libfuse reads as much as it needs for 256 pages and their headers, and cannot be told less before the
+// kernel agreed.
 std::size_t bytes_that_libfuse_reads() {
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   return 256 * page + 4096;
@@ -25,7 +26,8 @@ std::size_t bytes_that_libfuse_reads() {
 
 }  // namespace
 
-ReceiveBuffer::ReceiveBuffer() : capacity_(core::memory_alignment - payload_offset + bytes_that_libfuse_reads()) {}
+ReceiveBuffer::ReceiveBuffer()
+    : capacity_(core::memory_alignment - payload_offset + bytes_that_libfuse_reads()) {}
 
 fuse_buf& ReceiveBuffer::prepare() {
   if (memory_ == nullptr) memory_ = std::make_shared<core::Buffer>(capacity_);

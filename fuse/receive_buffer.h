@@ -1,4 +1,5 @@
-// The memory that requests are read into, laid out so that the payload of a write can be kept without copying it.
+// The memory that requests are read into, laid out so that the payload of a write can be kept without copying
+// it.
 #pragma once
 
 #include <memory>
@@ -17,11 +18,12 @@ class ReceiveBuffer {
 
   ReceiveBuffer();
 
-  /// Where the next request goes. Taken from the recycled buffers, unless the last request left its memory behind.
+  /// Where the next request goes. Taken from the recycled buffers, unless the last request left its memory
+  /// behind.
   fuse_buf& prepare();
 
-  /// Makes `payload`, which lies in the request being processed, outlive it. A large one takes the whole memory along,
-  /// page-aligned; a small one is copied, as it would otherwise pin more than a megabyte.
+  /// Makes `payload`, which lies in the request being processed, outlive it. A large one takes the whole
+  /// memory along, page-aligned; a small one is copied, as it would otherwise pin more than a megabyte.
   core::SharedBytes keep(core::Bytes payload);
 
  private:

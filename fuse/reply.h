@@ -10,9 +10,9 @@
 
 namespace fuse {
 
-/// Answering consumes it; a second answer aborts, and a reply that is lost on the way answers EIO, as a program would
-/// wait for ever otherwise. What the kernel says to an answer does not matter: it fails where the asker has gone.
-/// Threads    Any, one at a time.
+/// Answering consumes it; a second answer aborts, and a reply that is lost on the way answers EIO, as a
+/// program would wait for ever otherwise. What the kernel says to an answer does not matter: it fails where
+/// the asker has gone. Threads    Any, one at a time.
 class Reply {
  public:
   explicit Reply(fuse_req_t request) : request_(request) {}

@@ -20,13 +20,15 @@ class Requests {
   Requests& operator=(const Requests&) = delete;
   ~Requests();
 
-  /// Runs `step`, which answers by `reply`; an exception that leaves it becomes the answer. `name` must be a literal.
+  /// Runs `step`, which answers by `reply`; an exception that leaves it becomes the answer. `name` must be a
+  /// literal.
   void start(std::string_view name, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
 
   core::Awaitable<void> finished();
 
  private:
-  core::Awaitable<void> serve(std::string_view name, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
+  core::Awaitable<void> serve(std::string_view name, std::unique_ptr<Reply> reply,
+                              core::Awaitable<void> step);
   void log_failure(std::string_view name, const std::exception& error);
 
   core::Engine& engine_;

@@ -28,8 +28,8 @@ namespace asio = boost::asio;
 
 namespace {
 
-// The kernel offers 128 KiB, which are two clusters: too few to decompress them on several processors at once. More
-// than this would make every page fault of a mapping read megabytes.
+// The kernel offers 128 KiB, which are two clusters: too few to decompress them on several processors at
+// once. More than this would make every page fault of a mapping read megabytes.
 constexpr unsigned read_ahead_kib = 1024;
 
 // Only root may; without it reading is slower.
@@ -38,13 +38,15 @@ void raise_read_ahead(const std::string& device) {
   setting << read_ahead_kib << std::flush;
 }
 
-// Unmounts on behalf of a signal; true where the mount is out of the tree. Pages that programs changed through mappings
-// are still with the kernel: they are asked for while the requests that bring them can be served. Blocks.
+// Unmounts on behalf of a signal; true where the mount is out of the tree. Pages that programs changed
+// through mappings are still with the kernel: they are asked for while the requests that bring them can be
+// served. Blocks.
 bool store_and_unmount(const MountPlan& plan, const std::string& device) {
   const std::optional<MountEntry> entry = find_mount(plan.mountpoint);
   if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
   core::UniqueFd disk(::open(plan.disk_path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  if (disk.valid() && ::fsync(disk.get()) != 0) spdlog::error("{}: {}", plan.mountpoint, std::strerror(errno));
+  if (disk.valid() && ::fsync(disk.get()) != 0)
+    spdlog::error("{}: {}", plan.mountpoint, std::strerror(errno));
   disk.reset();
 
   UnmountResult result = unmount(plan.mountpoint, Unmount::when_idle);
@@ -54,16 +56,21 @@ bool store_and_unmount(const MountPlan& plan, const std::string& device) {
     result = unmount(plan.mountpoint, Unmount::detach);
     if (disk.valid()) ::fsync(disk.get());  // what came in between
   }
-  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", plan.mountpoint, result.reason);
+  if (result.outcome == UnmountResult::failed)
+    spdlog::error("{}: cannot unmount: {}", plan.mountpoint, result.reason);
   return result.outcome == UnmountResult::done;
 }
 
-// Waits for signals as long as the session lives, and ends it when the first one comes. Signals that come between its
-// construction and start() are not lost: a mount must not be left behind by a daemon that was killed a moment too early.
+// Waits for signals as long as the session lives, and ends it when the first one comes. Signals that come
+// between its construction and start() are not lost: a mount must not be left behind by a daemon that was
+// killed a moment too early.
 class SignalWatch {
  public:
   SignalWatch(core::Engine& engine, Session& session, const MountPlan& plan)
-      : engine_(engine), session_(session), plan_(plan), signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
+      : engine_(engine),
+        session_(session),
+        plan_(plan),
+        signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
 
   void start() {
     running_ = true;
@@ -100,8 +107,8 @@ class SignalWatch {
   core::WaitList stopped_;
 };
 
-core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan, Startup& startup,
-                                  Control& control) {
+core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan,
+                                  Startup& startup, Control& control) {
   co_await session.live();
   const std::string device = session.device_number();
   if (!device.empty()) {
@@ -141,8 +148,8 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
 
 }  // namespace
 
-core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
-                            Control& control) {
+core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
+                            Startup& startup, Control& control) {
   std::exception_ptr failure;
   try {
     co_await mount_and_run(engine, disk, plan, startup, control);

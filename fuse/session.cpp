@@ -62,7 +62,8 @@ Session::Session(core::Engine& engine, Operations& operations, ReceiveBuffer& re
   Arguments arguments(words);
   const fuse_lowlevel_ops& table = Operations::table();
   session_.reset(fuse_session_new(arguments.get(), &table, sizeof(table), &operations_));
-  if (session_ == nullptr) core::fail(core::Errc::bad_argument, "libfuse refuses the mount options: " + said.last_line());
+  if (session_ == nullptr)
+    core::fail(core::Errc::bad_argument, "libfuse refuses the mount options: " + said.last_line());
 }
 
 Session::~Session() {
@@ -71,8 +72,8 @@ Session::~Session() {
   if (mounted_) disconnect();
 }
 
-// Gives the device back and frees libfuse's side without letting libfuse unmount: it unmounts whatever it finds at the
-// path. On a device that is in error it does not, and a pipe that nobody reads is one.
+// Gives the device back and frees libfuse's side without letting libfuse unmount: it unmounts whatever it
+// finds at the path. On a device that is in error it does not, and a pipe that nobody reads is one.
 void Session::disconnect() {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return;

@@ -13,8 +13,10 @@
 
 namespace fuse {
 
-/// Lifetime   `operations` and `received` must outlive it. Once start() was called, ended() must be awaited before
-///            destruction. A mount that is still there then is detached, and whoever still uses it sees errors.
+/// Lifetime   `operations` and `received` must outlive it. Once start() was called, ended() must be awaited
+/// before
+///            destruction. A mount that is still there then is detached, and whoever still uses it sees
+///            errors.
 /// Threads    The engine's.
 class Session {
  public:

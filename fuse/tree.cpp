@@ -15,7 +15,8 @@ timespec now() {
   return time;
 }
 
-// Whoever may read the file may look into its directory. Nobody can make or remove entries, so write bits say nothing.
+// Whoever may read the file may look into its directory. Nobody can make or remove entries, so write bits say
+// nothing.
 Appearance directory_of(const Appearance& file) {
   Appearance directory = file;
   const mode_t readable = file.permissions & 0444;

@@ -42,6 +42,11 @@ class Tree {
   std::optional<fuse_ino_t> find(fuse_ino_t parent, std::string_view name) const;
   std::optional<struct stat> attributes(fuse_ino_t inode) const;
 
+  /// How long the kernel may go without asking again. Nobody but the kernel changes anything, with one
+  /// exception: the space that the disk takes changes as data is compressed, at any time.
+  static constexpr double names_valid_s = 86400;
+  double attributes_valid_s(fuse_ino_t inode) const { return is_disk(inode) ? 0 : names_valid_s; }
+
   /// The disk's content changed now.
   void touch();
   /// Takes over what `mask` (FUSE_SET_ATTR_*) names, but for the size.

@@ -47,7 +47,7 @@ UnmountResult by_fusermount(const std::string& mountpoint, Unmount how) {
   ::posix_spawn_file_actions_adddup2(&actions, speaks.get(), STDERR_FILENO);
   pid_t child = 0;
   const int error = ::posix_spawnp(&child, "fusermount3", &actions, nullptr,
-                                   const_cast<char**>(arguments.data()),     // the interface is older than const
+                                   const_cast<char**>(arguments.data()),  // the interface is older than const
                                    const_cast<char**>(environment.data()));
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return failed(std::string("cannot run fusermount3: ") + std::strerror(error));

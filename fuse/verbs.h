@@ -1,6 +1,9 @@
 // The commands. Each does its work, prints one line on stderr where it fails, and returns the exit status.
 #pragma once
 
+#include <cstdio>
+#include <string>
+
 #include "fuse/options.h"
 
 namespace fuse {
@@ -11,6 +14,6 @@ int run_create(const CreateOptions& options);
 int run_info(const InfoOptions& options);
 
 /// The one line.
-void complain(const std::string& sentence);
+inline void complain(const std::string& sentence) { std::fprintf(stderr, "qcowfs: %s\n", sentence.c_str()); }
 
 }  // namespace fuse

@@ -80,7 +80,7 @@ std::uint64_t checked_size(std::uint64_t size, const Geometry& geometry) {
 
 struct Layout {
   Geometry geometry;
-  std::uint64_t size = 0;  ///< of the disk, in bytes; the rest counts clusters
+  std::uint64_t size = 0;  ///< bytes of the disk
   std::uint64_t refcount_table_clusters = 0;
   std::uint64_t refcount_block_clusters = 0;
   std::uint64_t l1_clusters = 0;

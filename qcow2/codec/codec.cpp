@@ -1,3 +1,4 @@
+// Where a codec is chosen: nobody else names the two.
 #include "qcow2/codec/codec.h"
 
 #include "core/error.h"

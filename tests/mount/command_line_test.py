@@ -379,7 +379,7 @@ class Arguments(harness.MountCase):
             for word in ("MOUNTPOINT", "IMAGE", "umount", "create", "info", "cache_size", "level", "workers"):
                 self.assertIn(word, done.stdout)
         for flag in ("-V", "--version"):
-            self.assertRegex(run(QCOWFS, flag).stdout, r"^qcowfs \d+\.\d+\.\d+\n")
+            self.assertRegex(run(QCOWFS, flag).stdout, r"^qcowfs \d+\.\d+\.\d+")
 
     def test_bad_arguments(self):
         image = self.create(MiB)

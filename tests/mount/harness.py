@@ -118,7 +118,7 @@ class Daemon:
             run(QCOWFS, *arguments, timeout=60)
         if self.point not in mounts():
             raise AssertionError(f"qcowfs returned success, but {self.point} is not mounted")
-        self.pid = self.process.pid if self.process else find_daemon(image)
+        self.pid = self.process.pid if self.process else find_daemon(image, self.point)
 
     def start_in_foreground(self, arguments):
         self.log = os.path.join(self.case.folder, f"log-{self.case.next_number()}")
@@ -171,7 +171,7 @@ class Daemon:
                 run(QCOWFS, "umount", self.point, timeout=30, expect=None)
             except AssertionError as error:
                 print(error, file=sys.stderr)
-        pid = self.process.pid if self.process else find_daemon(self.image)
+        pid = self.process.pid if self.process else find_daemon(self.image, self.point)
         if pid is not None and is_running(pid):
             if self.point in mounts():
                 os.kill(pid, signal.SIGKILL)  # whoever hangs on the mount hangs no longer
@@ -188,15 +188,16 @@ class Daemon:
                 self.process.wait()
 
 
-def find_daemon(image):
-    """The process that serves `image`, by its arguments, or nothing."""
+def find_daemon(image, point=None):
+    """The process that serves `image` (at `point`), by its arguments, or nothing."""
+    wanted = {os.fsencode(path) for path in (image, point) if path}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/cmdline", "rb") as file:
                     arguments = file.read().split(b"\0")
-                if os.fsencode(image) in arguments and os.path.realpath(f"/proc/{entry}/exe") == os.path.realpath(
-                        QCOWFS):
+                program = os.path.realpath(f"/proc/{entry}/exe")
+                if wanted <= set(arguments) and program == os.path.realpath(QCOWFS):
                     return int(entry)
             except OSError:
                 pass

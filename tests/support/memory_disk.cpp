@@ -84,12 +84,13 @@ core::Awaitable<void> MemoryDisk::flush() {
 core::Awaitable<std::uint64_t> MemoryDisk::next_data(core::DiskOffset at) {
   if (is_allocated(at.value)) co_return at.value;
   const auto next = clusters_.lower_bound(at.value / cluster_size_);
-  co_return next == clusters_.end() ? size_ : next->first * cluster_size_;
+  co_return next == clusters_.end() ? size_ : next->first* cluster_size_;
 }
 
 core::Awaitable<std::uint64_t> MemoryDisk::next_hole(core::DiskOffset at) {
   std::uint64_t position = at.value;
-  while (position < size_ && is_allocated(position)) position = (position / cluster_size_ + 1) * cluster_size_;
+  while (position < size_ && is_allocated(position))
+    position = (position / cluster_size_ + 1) * cluster_size_;
   co_return std::min(position, size_);
 }
 

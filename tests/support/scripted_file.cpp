@@ -25,6 +25,10 @@ std::vector<std::byte> joined(std::span<const core::Bytes> pieces) {
   return all;
 }
 
+bool same(core::Bytes left, core::Bytes right) {  // std::byte is compared one by one otherwise
+  return left.size() == right.size() && (left.empty() || std::memcmp(left.data(), right.data(), left.size()) == 0);
+}
+
 }  // namespace
 
 bool ScriptedFile::release_one(Kind kind) {
@@ -73,6 +77,8 @@ std::vector<std::byte> ScriptedFile::content(std::uint64_t at, std::uint64_t len
   return bytes;
 }
 
+bool ScriptedFile::content_is(std::uint64_t at, core::Bytes bytes) const { return same(content(at, bytes.size()), bytes); }
+
 core::Awaitable<void> ScriptedFile::read_at(core::FileOffset at, core::MutableBytes target) {
   const std::size_t operation = begin({Kind::read, at.value, target.size(), 1, true, false, 0});
   const std::optional<Failure> failure = co_await pass_gate(Kind::read);
@@ -114,7 +120,7 @@ core::Awaitable<void> ScriptedFile::write_blocks(std::size_t operation, std::spa
     store(at, core::Bytes(stored).first(stored_size));
   };
   co_await core::run(engine_.pool(), job);
-  if (stored != before) note_fault("memory changed while it was being written at " + std::to_string(at));
+  if (!same(stored, before)) note_fault("memory changed while it was being written at " + std::to_string(at));
   if (stored_size > 0) size_ = std::max(size_, at + stored_size);
   if (failure) fail_operation(operation, failure->error_number);
   operations_[operation].done = true;

@@ -59,6 +59,7 @@ class ScriptedFile final : public core::BlockFile {
   std::size_t running_writes_max() const { return running_max_; }
   const std::string& fault() const { return fault_; }                       ///< the first seen; empty for none
   std::vector<std::byte> content(std::uint64_t at, std::uint64_t length) const;
+  bool content_is(std::uint64_t at, core::Bytes bytes) const;
 
   // ---- core::BlockFile
 

@@ -1,4 +1,5 @@
-// Who may open an image beside whom. Locks belong to open file descriptions, so one process can play every part.
+// Who may open an image beside whom. Locks belong to open file descriptions, so one process can play every
+// part.
 #include "core/file_lock.h"
 
 #include <fcntl.h>

@@ -89,7 +89,8 @@ TEST(Options, TheLastOfRoAndRwWins) {
 
 TEST(Options, AnFstabLineIsUnderstood) {
   const fuse::MountOptions options = mount_with(
-      "rw,defaults,nofail,noauto,auto,_netdev,user,users,user=joe,x-systemd.automount,x-gvfs-show,comment=hello,"
+      "rw,defaults,nofail,noauto,auto,_netdev,user,users,user=joe,x-systemd.automount,x-gvfs-show,comment="
+      "hello,"
       "nosuid,suid,dev,exec,atime,relatime,noatime");
   EXPECT_EQ(options.mount_flags, (std::vector<std::string>{"nosuid", "noatime"}));
 }
@@ -125,14 +126,16 @@ TEST(Options, WhatIsMissingIsNamed) {
 }
 
 TEST(Options, ComplaintsAreOneLine) {
-  for (const std::string& line : {complaint({}), complaint({"a"}), complaint({"--what"}), complaint_about("what")}) {
+  for (const std::string& line :
+       {complaint({}), complaint({"a"}), complaint({"--what"}), complaint_about("what")}) {
     EXPECT_EQ(line.find('\n'), std::string::npos) << line;
   }
 }
 
 TEST(Options, HelpAndVersionComeBeforeComplaints) {
   EXPECT_NE(std::get<fuse::Printout>(parse({"-h"})).text.find("MOUNTPOINT"), std::string::npos);
-  EXPECT_NE(std::get<fuse::Printout>(parse({"create", "--help"})).text.find("--cluster-size"), std::string::npos);
+  EXPECT_NE(std::get<fuse::Printout>(parse({"create", "--help"})).text.find("--cluster-size"),
+            std::string::npos);
   EXPECT_TRUE(std::holds_alternative<fuse::ShowVersion>(parse({"-V"})));
   EXPECT_TRUE(std::holds_alternative<fuse::ShowVersion>(parse({"umount", "--version"})));
 }

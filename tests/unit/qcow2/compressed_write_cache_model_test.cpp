@@ -181,8 +181,7 @@ class History {
     const std::size_t reads_before = file_.count(Kind::read);
     test::run(engine_, cache_.read({at + from}, target));
     reads_of_test_ += file_.count(Kind::read) - reads_before;
-    const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(from);
-    EXPECT_TRUE(std::equal(target.begin(), target.end(), begin)) << "reading " << at << "+" << from;
+    EXPECT_EQ(std::memcmp(target.data(), bytes.data() + from, length), 0) << "reading " << at << "+" << from;
   }
 
   // Of a cluster in which nobody writes any more, or sometimes of one with a cursor in it, whose owner goes on.
@@ -232,8 +231,7 @@ class History {
   void expect_in_file(std::uint64_t last_fragment) {
     for (const auto& [at, fragment] : fragments_) {
       if (fragment.number > last_fragment) continue;
-      EXPECT_TRUE(file_.content(at, fragment.bytes.size()) == fragment.bytes)
-          << "not in the file: " << at << "+" << fragment.bytes.size();
+      EXPECT_TRUE(file_.content_is(at, fragment.bytes)) << "not in the file: " << at << "+" << fragment.bytes.size();
     }
   }
 
@@ -255,7 +253,7 @@ class History {
 class CompressedWriteCacheModel : public testing::TestWithParam<Shape> {};
 
 TEST_P(CompressedWriteCacheModel, RandomHistoriesAgreeWithAMapOfBytes) {
-  for (std::uint64_t seed = 1; seed <= 8 && !HasFailure(); ++seed) {
+  for (std::uint64_t seed = 1; seed <= 6 && !HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     History history(GetParam(), seed);
     history.take_steps(3000);

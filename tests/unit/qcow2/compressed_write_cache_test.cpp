@@ -530,6 +530,23 @@ TEST(CompressedWriteCache, ALargerSizeLetsWaitersIn) {
   EXPECT_FALSE(second.done());
 }
 
+core::Awaitable<void> grow_and_write(CompressedWriteCache& cache, std::uint64_t size, HostOffset at) {
+  cache.set_size(size);
+  const core::SharedBytes bytes = shared(sample(at.value, 10));
+  co_await cache.write(at, bytes);
+}
+
+TEST(CompressedWriteCache, ANewcomerDoesNotOvertakeAWaiter) {
+  Bench bench({.clusters = 1});
+  bench.file.hold(Kind::write);
+  bench.write(0, cluster);
+  const auto waiting = bench.start_write(cluster, 10);
+  const HostOffset at{2 * cluster};
+  const auto newcomer = test::start(bench.engine, grow_and_write(bench.cache, 2 * cluster, at));
+  EXPECT_TRUE(waiting.done());
+  EXPECT_FALSE(newcomer.done());
+}
+
 // ---- discard
 
 TEST(CompressedWriteCache, DiscardDropsUnwrittenBytes) {

@@ -297,7 +297,7 @@ TEST(Create, RefusesWhatTheFormatCannotExpressAndNamesTheLimit) {
 class Info : public testing::Test {
  protected:
   std::string make_image(const CreateOptions& options = {.size = 10 * mebi}) {
-    const std::string path = scratch.file("image");
+    std::string path = scratch.file("image");
     create_image(path, options);
     return path;
   }
