@@ -50,18 +50,17 @@ core::Awaitable<void> Commit::run_batch() {
   } catch (const std::exception& error) {
     record(error);
   }
+  running_ = false;
   progress_.wake_all();
-  if (rooms_.failure.failed()) {
-    running_ = false;
-    co_return;
-  }
-  // Those who wait for durability do not wait for this.
+  if (lost.empty()) co_return;
+  // Neither who waits for durability nor the next batch waits for the readers of this one's old space.
+  ++reclaiming_;
   boost::asio::co_spawn(engine_.executor(), reclaim(std::move(lost)), core::Supervised{"reclaim"});
 }
 
 core::Awaitable<void> Commit::reclaim(std::vector<HostClusters> lost) {
   try {
-    if (!lost.empty()) co_await rooms_.readers.drain();
+    co_await rooms_.readers.drain();
     std::vector<HostCluster> freed;
     for (const HostClusters& clusters : lost) co_await rooms_.refcounts.drop(clusters, freed);
     for (const HostCluster cluster : freed) {
@@ -72,7 +71,7 @@ core::Awaitable<void> Commit::reclaim(std::vector<HostClusters> lost) {
   } catch (const std::exception& error) {
     record(error);
   }
-  running_ = false;
+  --reclaiming_;
   progress_.wake_all();
 }
 
@@ -92,7 +91,7 @@ core::Awaitable<void> Commit::flush() {
 }
 
 core::Awaitable<void> Commit::wait_until_idle() {
-  while (running_) co_await progress_.wait();
+  while (running_ || reclaiming_ != 0) co_await progress_.wait();
   rooms_.failure.check();
 }
 

@@ -123,7 +123,7 @@ class Daemon:
     def start_in_foreground(self, arguments):
         self.log = os.path.join(self.case.folder, f"log-{self.case.next_number()}")
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([QCOWFS, "-f", *arguments], stdin=subprocess.DEVNULL, stdout=log,
+            self.process = subprocess.Popen([QCOWFS, *arguments, "-f"], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log)
         wait_for(lambda: self.point in mounts() or self.process.poll() is not None, 60)
         if self.process.poll() is not None:

@@ -10,7 +10,7 @@ import content
 import harness
 from harness import KiB, MiB, run, scaled
 
-CLUSTER_SIZES = [1 << bits for bits in range(9, 22)]
+CLUSTER_SIZES = scaled([1 << bits for bits in range(9, 22)], [512, 4 * KiB, 64 * KiB, 2 * MiB])
 REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64]
 
 

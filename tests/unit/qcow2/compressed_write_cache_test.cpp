@@ -408,13 +408,18 @@ TEST(CompressedWriteCache, AdjacentClustersBecomeOneWriteOfAMegabyte) {
 
 TEST(CompressedWriteCache, PartialNeighboursJoinOnlyWhereTheirBytesMeet) {
   Bench bench;
-  bench.write(4000, 200);             // 0 and 1 meet at the border
-  bench.write(2 * cluster + 600, 10); // 1 and 2 do not
-  bench.flush();
-  ASSERT_EQ(bench.writes().size(), 2u);
+  bench.write(4000, 200);               // 0 and 1 meet at the border
+  bench.write(2 * cluster + 600, 10);   // 1 and 2 do not
+  bench.write(6 * cluster, cluster - block);
+  bench.write(5 * cluster, 10);         // neither do 5 and 6
+  bench.file.hold(Kind::write);
+  const auto flushing = bench.start_flush();
+  ASSERT_EQ(bench.file.held(Kind::write), 4u) << "what is not one write goes side by side";
   EXPECT_EQ(bench.writes()[0].at, 3584u);
   EXPECT_EQ(bench.writes()[0].length, 2 * block);
   EXPECT_EQ(bench.writes()[1].at, 2 * cluster + block);
+  EXPECT_EQ(bench.writes()[2].at, 6 * cluster);
+  EXPECT_EQ(bench.writes()[3].at, 5 * cluster);
 }
 
 TEST(CompressedWriteCache, AClusterLargerThanOneWriteGoesWhole) {

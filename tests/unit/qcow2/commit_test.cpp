@@ -1,0 +1,260 @@
+// Claim   Things become durable in the order that ORDERING.md promises, at the cost it promises, and what fails is told.
+// Method  A whole image on a scripted file, one thread, a clock that stands still: one test is one history.
+#include "qcow2/flow/commit.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <fstream>
+#include <random>
+
+#include "qcow2/create.h"
+#include "qcow2/image.h"
+#include "tests/support/image_session.h"
+#include "tests/support/run.h"
+#include "tests/support/scripted_file.h"
+
+namespace {
+
+using Kind = test::ScriptedFile::Kind;
+using Bytes = std::vector<std::byte>;
+
+constexpr std::uint64_t cluster = 65536;
+constexpr std::uint64_t disk_size = 64 * cluster;
+
+Bytes empty_image() {
+  const test::TemporaryFolder folder;
+  qcow2::CreateOptions options;
+  options.size = disk_size;
+  qcow2::create_image(folder.file("image"), options);
+  std::ifstream stream(folder.file("image"), std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  Bytes bytes(text.size());
+  std::transform(text.begin(), text.end(), bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
+  return bytes;
+}
+
+Bytes noise(std::uint64_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  Bytes bytes(size);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>('a' + random() % 16);  // shrinks to about a half
+  return bytes;
+}
+
+class OpenImage {
+ public:
+  explicit OpenImage(const Bytes& content) : file(engine) {
+    file.set_content(0, content);
+    qcow2::ImageOptions options;
+    disk = test::run(engine, qcow2::open_image(engine, file, options));
+  }
+  ~OpenImage() {
+    try {
+      if (!closed) close();
+    } catch (const core::Error&) {  // told to the test before
+    }
+  }
+  void close() {
+    closed = true;
+    test::run(engine, disk->close());
+  }
+
+  core::Awaitable<void> writing(std::uint64_t at, const Bytes& bytes) {
+    const auto buffer = std::make_shared<core::Buffer>(bytes.size());
+    std::copy(bytes.begin(), bytes.end(), buffer->data());
+    return disk->write(core::DiskOffset{at}, core::SharedBytes(buffer));
+  }
+  void write(std::uint64_t at, const Bytes& bytes) { test::run(engine, writing(at, bytes)); }
+  void flush() { test::run(engine, disk->flush()); }
+  Bytes read(std::uint64_t at, std::uint64_t size) {
+    Bytes bytes(size);
+    test::run(engine, disk->read(core::DiskOffset{at}, bytes));
+    return bytes;
+  }
+  std::size_t barriers() const { return file.count(Kind::barrier); }
+  Bytes content() const { return file.content(0, file.size()); }
+
+  test::TestEngine engine;
+  test::ScriptedFile file;
+  std::unique_ptr<core::GuestDisk> disk;
+  bool closed = false;
+};
+
+TEST(Commit, ALoneAllocatingFlushCostsTwoBarriers) {
+  OpenImage image(empty_image());
+  image.write(0, noise(cluster, 1));
+  image.flush();
+  EXPECT_EQ(image.barriers(), 2u);
+}
+
+TEST(Commit, ADiscardCostsOneBarrierAndNothingCostsNone) {
+  OpenImage image(empty_image());
+  image.write(0, noise(cluster, 1));
+  image.flush();
+  const std::size_t before = image.barriers();
+  test::run(image.engine, image.disk->zero(core::DiskOffset{0}, cluster));
+  image.flush();
+  EXPECT_EQ(image.barriers(), before + 1);
+  image.flush();
+  EXPECT_EQ(image.barriers(), before + 1);
+}
+
+TEST(Commit, FlushesThatArriveDuringACommitShareTheNext) {
+  OpenImage image(empty_image());
+  image.write(0, noise(cluster, 1));
+  image.file.hold(Kind::barrier);
+  std::vector<test::Started<void>> flushes{test::start(image.engine, image.disk->flush())};
+  for (unsigned i = 1; i <= 8; ++i) {
+    image.write(i * cluster, noise(cluster, i));
+    flushes.push_back(test::start(image.engine, image.disk->flush()));
+  }
+  image.file.release(Kind::barrier);
+  for (const auto& flush : flushes) flush.get();
+  EXPECT_EQ(image.barriers(), 4u);
+}
+
+TEST(Commit, NoTableIsTouchedBeforeTheDataAreDurable) {
+  OpenImage image(empty_image());
+  image.write(0, noise(cluster, 1));
+  image.flush();  // the L2 table exists from here on
+  const std::size_t first = image.file.operations().size();
+  image.write(0, noise(cluster, 2));
+  image.flush();
+
+  std::vector<test::ScriptedFile::Operation> writes_before, writes_after;
+  std::size_t barriers = 0;
+  for (std::size_t i = first; i < image.file.operations().size(); ++i) {
+    const auto& operation = image.file.operations()[i];
+    if (operation.kind == Kind::barrier) ++barriers;
+    if (operation.kind == Kind::write) (barriers == 0 ? writes_before : writes_after).push_back(operation);
+  }
+  EXPECT_EQ(barriers, 2u);
+  ASSERT_EQ(writes_after.size(), 1u) << "exactly the changed L2 slice";
+  EXPECT_EQ(writes_after[0].length, 4096u);
+  ASSERT_GE(writes_before.size(), 2u) << "the fragment and the refcounts";
+  for (const auto& write : writes_before) {
+    EXPECT_TRUE(write.end() <= writes_after[0].at || write.at >= writes_after[0].end());
+  }
+}
+
+TEST(Commit, BytesThatAreDurableAreNotWrittenAgainWhileNamed) {
+  OpenImage image(empty_image());
+  image.write(0, noise(cluster, 1));
+  image.flush();
+  const auto writes = image.file.operations(Kind::write);
+  const auto is_fragment = [](const auto& write) { return write.length > cluster / 4 && write.length < cluster; };
+  ASSERT_EQ(std::count_if(writes.begin(), writes.end(), is_fragment), 1);
+  const auto data = *std::find_if(writes.begin(), writes.end(), is_fragment);
+  const std::size_t first = image.file.operations().size();
+  for (unsigned i = 1; i < 20; ++i) {  // other clusters, so the first fragment stays named
+    image.write(i * cluster, noise(cluster, i));
+    if (i % 3 == 0) image.flush();
+  }
+  for (std::size_t i = first; i < image.file.operations().size(); ++i) {
+    const auto& operation = image.file.operations()[i];
+    if (operation.kind != Kind::write) continue;
+    EXPECT_TRUE(operation.end() <= data.at || operation.at >= data.end()) << "rewritten at " << operation.at;
+  }
+  EXPECT_EQ(image.read(0, cluster), noise(cluster, 1));
+}
+
+TEST(Commit, AReaderKeepsTheSpaceItReadsFromBeingReused) {
+  const Bytes prepared = [] {
+    OpenImage image(empty_image());
+    image.write(0, noise(cluster, 1));
+    image.close();
+    return image.content();
+  }();
+  OpenImage image(prepared);
+  image.write(20 * cluster, noise(cluster, 1));  // brings the metadata into memory
+  image.flush();
+  image.file.hold(Kind::read);
+  Bytes target(cluster);
+  const auto reading = test::start(image.engine, image.disk->read(core::DiskOffset{0}, target));
+  ASSERT_EQ(image.file.held(Kind::read), 1u);
+  const auto operations = image.file.operations();
+  const auto read = operations.back();
+  ASSERT_EQ(read.kind, Kind::read);
+  // The read is under way: overwrite, make durable, and write as much as would fill the freed cluster many times.
+  for (unsigned round = 2; round < 6; ++round) {
+    for (unsigned i = 0; i < 8; ++i) {
+      const auto write = test::start(image.engine, image.writing(i * cluster, noise(cluster, round)));
+      write.get();
+    }
+    const auto flush = test::start(image.engine, image.disk->flush());
+    flush.get();
+  }
+  for (std::size_t i = operations.size(); i < image.file.operations().size(); ++i) {
+    const auto& operation = image.file.operations()[i];
+    if (operation.kind != Kind::write) continue;
+    EXPECT_TRUE(operation.end() <= read.at || operation.at >= read.end()) << "reused at " << operation.at;
+  }
+  image.file.release(Kind::read);
+  reading.get();
+  EXPECT_EQ(target, noise(cluster, 1));
+}
+
+// Two flushed states and an unflushed one; a failure anywhere leaves what the last successful flush made durable.
+struct Outcome {
+  bool failed = false;
+  unsigned durable = 0;  // the last value that a flush acknowledged
+};
+
+Outcome run_workload(OpenImage& image) {
+  Outcome outcome;
+  for (unsigned value = 1; value <= 3; ++value) {
+    try {
+      for (unsigned i = 0; i < 6; ++i) image.write(i * cluster / 2, noise(cluster, 10 * value + i));
+      image.flush();
+      outcome.durable = value;
+    } catch (const core::Error&) {
+      outcome.failed = true;
+      break;
+    }
+  }
+  return outcome;
+}
+
+void expect_failure_is_kept(OpenImage& image, const Outcome& outcome, int error_number) {
+  if (!outcome.failed) return;
+  EXPECT_EQ(image.disk->failure().value(), error_number);
+  EXPECT_THROW(image.flush(), core::Error);
+  EXPECT_THROW(image.write(0, noise(512, 99)), core::Error);
+  const std::size_t writes = image.file.count(Kind::write);
+  EXPECT_THROW(image.close(), core::Error);
+  EXPECT_EQ(image.file.count(Kind::write), writes) << "nothing is written after a failure";
+
+  OpenImage again(image.content());
+  if (outcome.durable == 0) return;
+  // The last half cluster of the workload belongs to its last write alone: old value or new, nothing else.
+  const Bytes got = again.read(3 * cluster, cluster / 2);
+  const auto part = [](unsigned value) {
+    const Bytes whole = noise(cluster, 10 * value + 5);
+    return Bytes(whole.begin() + cluster / 2, whole.end());
+  };
+  EXPECT_TRUE(got == part(outcome.durable) || got == part(outcome.durable + 1));
+}
+
+class Failing : public testing::TestWithParam<Kind> {};
+
+TEST_P(Failing, AtAnyIndexIsReportedKeptAndHarmless) {
+  const Bytes fresh = empty_image();
+  std::size_t failures = 0;
+  for (std::size_t k = 0;; ++k) {
+    OpenImage image(fresh);
+    image.file.fail(GetParam(), k, ENOSPC, 512);
+    const Outcome outcome = run_workload(image);
+    const bool reached = image.file.count(GetParam()) > k;
+    if (!reached) break;
+    EXPECT_TRUE(outcome.failed) << "operation " << k << " failed and nobody was told";
+    expect_failure_is_kept(image, outcome, ENOSPC);
+    ++failures;
+  }
+  EXPECT_GE(failures, GetParam() == Kind::barrier ? 6u : 9u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Operations, Failing, testing::Values(Kind::write, Kind::barrier), [](const auto& row) {
+  return row.param == Kind::write ? "Writes" : "Barriers";
+});
+
+}  // namespace
