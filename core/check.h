@@ -7,5 +7,4 @@ namespace core {
 
 }  // namespace core
 
-#define CHECK(condition) \
-  ((condition) ? static_cast<void>(0) : ::core::check_failed(#condition, __FILE__, __LINE__))
+#define CHECK(condition) ((condition) ? static_cast<void>(0) : ::core::check_failed(#condition, __FILE__, __LINE__))

@@ -40,8 +40,7 @@ std::uint64_t total_size(std::span<const Bytes> pieces) {
 void read_fully(int fd, FileOffset at, MutableBytes target) {
   std::size_t done = 0;
   while (done < target.size()) {
-    const ssize_t got =
-        ::pread(fd, target.data() + done, target.size() - done, static_cast<off_t>(at.value + done));
+    const ssize_t got = ::pread(fd, target.data() + done, target.size() - done, static_cast<off_t>(at.value + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_errno(errno, "reading the image at byte " + std::to_string(at.value + done));
     if (got == 0) break;
@@ -112,7 +111,8 @@ std::uint64_t DirectFile::allocated_bytes() const {
 bool DirectFile::aligned(FileOffset at, std::span<const Bytes> pieces) const {
   if (!is_aligned(at.value, alignment_)) return false;
   return std::all_of(pieces.begin(), pieces.end(), [this](Bytes piece) {
-    return is_aligned(piece.size(), alignment_) && is_aligned(reinterpret_cast<std::uintptr_t>(piece.data()), alignment_);
+    return is_aligned(piece.size(), alignment_) &&
+           is_aligned(reinterpret_cast<std::uintptr_t>(piece.data()), alignment_);
   });
 }
 

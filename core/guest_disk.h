@@ -24,7 +24,7 @@ class GuestDisk {
   virtual std::uint32_t cluster_size() const = 0;     ///< bytes that are stored together: the best size of a write
   virtual std::uint64_t allocated_bytes() const = 0;  ///< bytes that the disk takes on the host
   virtual bool read_only() const = 0;
-  virtual ErrorCode failure() const = 0;              ///< what flush() would throw from now on, or none: costs nothing
+  virtual ErrorCode failure() const = 0;  ///< what flush() would throw from now on, or none: costs nothing
 
   /// Fills `target`, which must lie within size(): the caller clamps.
   virtual Awaitable<void> read(DiskOffset at, MutableBytes target) = 0;

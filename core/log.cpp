@@ -21,8 +21,7 @@ void install(spdlog::sink_ptr sink, const char* pattern, LogLevel level) {
   auto logger = std::make_shared<spdlog::logger>("qcowfs", std::move(sink));
   logger->set_pattern(pattern);
   logger->set_level(level == LogLevel::debug ? spdlog::level::debug : spdlog::level::info);
-  logger->flush_on(
-      spdlog::level::debug);  // a line that waits in a buffer is lost with the process it explains
+  logger->flush_on(spdlog::level::debug);  // a line that waits in a buffer is lost with the process it explains
   spdlog::set_default_logger(std::move(logger));
 }
 
@@ -41,8 +40,7 @@ void log_to_file(const std::string& path, LogLevel level) {
   // The sink would make missing directories, which nobody who mistypes a name wants.
   const UniqueFd probe(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640));
   if (!probe.valid()) fail_errno(errno, path + ": cannot write the log");
-  install(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path), "%Y-%m-%d %H:%M:%S.%e [%P] %l: %v",
-          level);
+  install(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path), "%Y-%m-%d %H:%M:%S.%e [%P] %l: %v", level);
 }
 
 }  // namespace core

@@ -10,8 +10,8 @@ class UniqueFunction {
  public:
   UniqueFunction() = default;
   template <class Callable>
-    requires(!std::is_same_v<std::decay_t<Callable>, UniqueFunction>)
-  UniqueFunction(Callable&& callable)  // NOLINT(google-explicit-constructor): reads as the callable it wraps
+  requires(!std::is_same_v<std::decay_t<Callable>, UniqueFunction>)
+      UniqueFunction(Callable&& callable)  // NOLINT(google-explicit-constructor): reads as the callable it wraps
       : target_(std::make_unique<Model<std::decay_t<Callable>>>(std::forward<Callable>(callable))) {}
 
   explicit operator bool() const { return target_ != nullptr; }

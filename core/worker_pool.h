@@ -1,8 +1,8 @@
 // The one door off the engine: processor-bound work and blocking system calls leave by it and come home.
 #pragma once
 
-#include <boost/asio/async_result.hpp>
 #include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -63,8 +63,7 @@ boost::asio::awaitable<std::invoke_result_t<Job&>> run(WorkerPool& pool, Job job
       boost::asio::post(home, std::move(handler));
     });
   };
-  co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>, void()>(start,
-                                                                                      boost::asio::use_awaitable);
+  co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>, void()>(start, boost::asio::use_awaitable);
   if (error) std::rethrow_exception(error);
   if constexpr (!std::is_void_v<Value>) co_return std::move(*value);
 }

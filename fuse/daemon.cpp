@@ -67,8 +67,7 @@ void Startup::live() {
   notify_service_manager();
   if (!parent_.valid()) return;
   leave_terminal();
-  [[maybe_unused]] const ssize_t told =
-      ::write(parent_.get(), "", 1);  // a parent that was killed does not mind
+  [[maybe_unused]] const ssize_t told = ::write(parent_.get(), "", 1);  // a parent that was killed does not mind
   parent_.reset();
 }
 

@@ -35,8 +35,7 @@ core::Awaitable<void> DiskOperations::write(Reply& reply, core::DiskOffset at, c
   reply.written(length);
 }
 
-core::Awaitable<void> DiskOperations::allocate(Reply& reply, int mode, core::DiskOffset at,
-                                               std::uint64_t length) {
+core::Awaitable<void> DiskOperations::allocate(Reply& reply, int mode, core::DiskOffset at, std::uint64_t length) {
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   const int action = mode & ~FALLOC_FL_KEEP_SIZE;
   const bool punch = action == FALLOC_FL_PUNCH_HOLE && keep_size;

@@ -34,8 +34,7 @@ int of_the_system(int error_number) {
 
 int to_errno(const core::ErrorCode& code) {
   if (code.category() == core::error_category()) return of_our_own(static_cast<core::Errc>(code.value()));
-  if (code.category() == boost::system::system_category() ||
-      code.category() == boost::system::generic_category()) {
+  if (code.category() == boost::system::system_category() || code.category() == boost::system::generic_category()) {
     return of_the_system(code.value());
   }
   return EIO;

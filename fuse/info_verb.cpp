@@ -13,9 +13,7 @@
 namespace fuse {
 namespace {
 
-const char* name_of(qcow2::CompressionType type) {
-  return type == qcow2::CompressionType::zstd ? "zstd" : "zlib";
-}
+const char* name_of(qcow2::CompressionType type) { return type == qcow2::CompressionType::zstd ? "zstd" : "zlib"; }
 const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
 const char* compatibility(const qcow2::ImageInfo& info) { return info.version < 3 ? "0.10" : "1.1"; }
 
@@ -91,8 +89,7 @@ int run_info(const InfoOptions& options) {
   try {
     const qcow2::ImageInfo info = qcow2::read_info(options.image);
     const std::string text = options.json ? for_programs(info) + "\n" : for_people(info);
-    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0)
-      core::fail_errno(errno, "writing to stdout");
+    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
     return exit_success;
   } catch (const std::exception& error) {
     complain(core::describe(error));

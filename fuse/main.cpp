@@ -18,9 +18,7 @@ namespace fuse {
 
 namespace {
 
-int print(const std::string& text) {
-  return std::fputs(text.c_str(), stdout) < 0 ? exit_failure : exit_success;
-}
+int print(const std::string& text) { return std::fputs(text.c_str(), stdout) < 0 ? exit_failure : exit_success; }
 
 int run(const MountOptions& options) { return run_mount(options); }
 int run(const UmountOptions& options) { return run_umount(options); }

@@ -71,23 +71,18 @@ const std::map<std::string_view, SetValue> values = {
     {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
     {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},
     {"cache_size", [](MountOptions& o, const std::string& v) { o.cache_size = cache_size(v); }},
-    {"workers", [](MountOptions& o,
-                   const std::string& v) { o.workers = number<unsigned>("workers", v, 1, workers_max); }},
+    {"workers",
+     [](MountOptions& o, const std::string& v) { o.workers = number<unsigned>("workers", v, 1, workers_max); }},
     {"commit_interval",
      [](MountOptions& o, const std::string& v) {
        o.commit_interval_seconds = number<unsigned>("commit_interval", v, 1, commit_interval_max);
      }},
     {"log", [](MountOptions& o, const std::string& v) { o.log_file = not_empty("log", v); }},
-    {"uid",
-     [](MountOptions& o, const std::string& v) {
-       o.uid = number<uid_t>("uid", v, 0, std::numeric_limits<uid_t>::max() - 1);
-     }},
-    {"gid",
-     [](MountOptions& o, const std::string& v) {
-       o.gid = number<gid_t>("gid", v, 0, std::numeric_limits<gid_t>::max() - 1);
-     }},
-    {"umask",
-     [](MountOptions& o, const std::string& v) { o.umask = number<mode_t>("umask", v, 0, 0777, 8); }},
+    {"uid", [](MountOptions& o,
+               const std::string& v) { o.uid = number<uid_t>("uid", v, 0, std::numeric_limits<uid_t>::max() - 1); }},
+    {"gid", [](MountOptions& o,
+               const std::string& v) { o.gid = number<gid_t>("gid", v, 0, std::numeric_limits<gid_t>::max() - 1); }},
+    {"umask", [](MountOptions& o, const std::string& v) { o.umask = number<mode_t>("umask", v, 0, 0777, 8); }},
     {"fsname", [](MountOptions& o, const std::string& v) { o.fsname = not_empty("fsname", v); }},
     {"subtype", [](MountOptions& o, const std::string& v) { o.subtype = not_empty("subtype", v); }},
 };
@@ -98,10 +93,9 @@ constexpr std::array<std::string_view, 7> for_the_kernel = {"nosuid",     "nodev
 // What an fstab line may carry that says nothing to us: words for mount(8) and systemd, and defaults spelt
 // out.
 constexpr std::array<std::string_view, 25> not_for_us = {
-    "defaults", "auto",    "noauto",      "nofail",       "_netdev",  "user",     "nouser",
-    "users",    "nousers", "owner",       "noowner",      "group",    "nogroup",  "suid",
-    "dev",      "exec",    "async",       "atime",        "diratime", "relatime", "norelatime",
-    "silent",   "loud",    "strictatime", "nostrictatime"};
+    "defaults", "auto",     "noauto",     "nofail",  "_netdev", "user",        "nouser",       "users", "nousers",
+    "owner",    "noowner",  "group",      "nogroup", "suid",    "dev",         "exec",         "async", "atime",
+    "diratime", "relatime", "norelatime", "silent",  "loud",    "strictatime", "nostrictatime"};
 
 bool is_not_for_us(std::string_view word) {
   const auto starts_with = [word](std::string_view prefix) { return word.starts_with(prefix); };

@@ -18,8 +18,8 @@ struct stat look_at(const std::string& mountpoint) {
   struct stat facts {};
   if (::stat(mountpoint.c_str(), &facts) == 0) return facts;
   if (errno == ENOTCONN) {
-    core::fail(core::Errc::bad_argument, mountpoint + ": an earlier mount died here; run: qcowfs umount " +
-                                             mountpoint + "   (or: fusermount3 -u " + mountpoint + ")");
+    core::fail(core::Errc::bad_argument, mountpoint + ": an earlier mount died here; run: qcowfs umount " + mountpoint +
+                                             "   (or: fusermount3 -u " + mountpoint + ")");
   }
   core::fail_errno(errno, mountpoint + ": cannot use the mount point");
 }
@@ -51,12 +51,11 @@ std::vector<std::string> words_for(const MountOptions& options, const fs::path& 
 // An image under its own mount would hide itself, and whatever came to need its path would wait for itself.
 void refuse_image_below(const fs::path& image, const struct stat& image_facts, const std::string& mountpoint,
                         const struct stat& mountpoint_facts) {
-  const bool same =
-      image_facts.st_dev == mountpoint_facts.st_dev && image_facts.st_ino == mountpoint_facts.st_ino;
+  const bool same = image_facts.st_dev == mountpoint_facts.st_dev && image_facts.st_ino == mountpoint_facts.st_ino;
   const fs::path below = image.lexically_relative(mountpoint);
   if (same || (!below.empty() && *below.begin() != "..")) {
-    core::fail(core::Errc::bad_argument, mountpoint + ": the image " + image.string() +
-                                             " lies under this mount point; choose another one");
+    core::fail(core::Errc::bad_argument,
+               mountpoint + ": the image " + image.string() + " lies under this mount point; choose another one");
   }
 }
 
@@ -74,12 +73,10 @@ MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
   plan.mountpoint = canonical_mountpoint(options.mountpoint);
   const struct stat mountpoint_facts = look_at(plan.mountpoint);
   if (!S_ISDIR(mountpoint_facts.st_mode) && !S_ISREG(mountpoint_facts.st_mode)) {
-    core::fail(core::Errc::bad_argument,
-               plan.mountpoint + ": the mount point is neither a directory nor a file");
+    core::fail(core::Errc::bad_argument, plan.mountpoint + ": the mount point is neither a directory nor a file");
   }
   struct stat image_facts {};
-  if (::fstat(image_descriptor, &image_facts) != 0)
-    core::fail_errno(errno, options.image + ": cannot stat the image");
+  if (::fstat(image_descriptor, &image_facts) != 0) core::fail_errno(errno, options.image + ": cannot stat the image");
   std::error_code code;
   const fs::path image = fs::canonical(options.image, code);
   if (code) core::fail_errno(code.value(), options.image + ": cannot find the image");

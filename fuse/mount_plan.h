@@ -18,9 +18,7 @@ struct MountPlan {
   int image_descriptor = -1;       ///< borrowed
 
   /// What the disk is called from outside.
-  std::string disk_path() const {
-    return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name;
-  }
+  std::string disk_path() const { return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name; }
 };
 
 /// "disk.qcow2" is shown as "disk.raw".

@@ -29,8 +29,7 @@ std::string unescape(std::string_view field) {
   for (std::size_t at = 0; at < field.size(); ++at) {
     if (field[at] == '\\' && at + 3 < field.size() && is_octal(field[at + 1]) && is_octal(field[at + 2]) &&
         is_octal(field[at + 3])) {
-      text +=
-          static_cast<char>((field[at + 1] - '0') * 64 + (field[at + 2] - '0') * 8 + (field[at + 3] - '0'));
+      text += static_cast<char>((field[at + 1] - '0') * 64 + (field[at + 2] - '0') * 8 + (field[at + 3] - '0'));
       at += 3;
     } else {
       text += field[at];

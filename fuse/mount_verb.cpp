@@ -50,17 +50,15 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   return image;
 }
 
-core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file,
-                                     const MountOptions& options, const MountPlan& plan, Startup& startup,
-                                     Control& control) {
+core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
+                                     const MountPlan& plan, Startup& startup, Control& control) {
   const qcow2::ImageOptions how = image_options(options);
   const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);
   co_await serve(engine, *disk, plan, startup, control);
 }
 
 // `control` outlives the file in here: who listens hears the end of the stream when the image is free.
-void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, Startup& startup,
-                     Control& control) {
+void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, Startup& startup, Control& control) {
   const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
   core::DirectFile file(engine, options.image, access, options.direct);
   core::lock_image(file.descriptor(), access, options.image);
@@ -68,8 +66,7 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, 
 
   std::exception_ptr failure;
   auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };
-  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, startup, control),
-                 keep_failure);
+  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, startup, control), keep_failure);
   engine.run();
   if (failure) std::rethrow_exception(failure);
 }

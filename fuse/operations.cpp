@@ -30,8 +30,7 @@ struct Trampolines {
   // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by
   // itself.
   template <class MakeStep>
-  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name,
-                    MakeStep make_step) noexcept {
+  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name, MakeStep make_step) noexcept {
     Operations& self = of(request);
     Reply reply(request);
     if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
@@ -50,9 +49,8 @@ struct Trampolines {
     connection->congestion_threshold = background_congested;
     // Splicing is no faster here; only the kernel changes the content, so its cache needs no doubt; and an
     // O_TRUNC that comes as a setattr of its own needs no second way to change the size.
-    connection->want &=
-        ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
+    connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                                               FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
     connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO);
     static_cast<Operations*>(self)->initialised_ = true;
   }
@@ -78,8 +76,7 @@ struct Trampolines {
     reply.attributes(*facts, tree.attributes_valid_s(inode));
   }
 
-  static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask,
-                      fuse_file_info*) noexcept {
+  static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask, fuse_file_info*) noexcept {
     Tree& tree = of(request).tree_;
     if (!tree.is_disk(inode)) {
       Reply reply(request);
@@ -99,11 +96,9 @@ struct Trampolines {
     reply.opened(*file);
   }
 
-  static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at,
-                   fuse_file_info*) noexcept {
-    start(request, inode, "read", [=](Operations& self, Reply& reply) {
-      return self.disk_operations_.read(reply, disk_offset(at), length);
-    });
+  static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
+    start(request, inode, "read",
+          [=](Operations& self, Reply& reply) { return self.disk_operations_.read(reply, disk_offset(at), length); });
   }
 
   static void write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t length, off_t at,
@@ -122,14 +117,11 @@ struct Trampolines {
   }
 
   static void fsync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {
-    start(request, inode, "fsync",
-          [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
+    start(request, inode, "fsync", [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
   }
 
   // The directory is made up anew by every mount.
-  static void fsyncdir(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) noexcept {
-    Reply(request).done();
-  }
+  static void fsyncdir(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) noexcept { Reply(request).done(); }
 
   static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t at, off_t length,
                         fuse_file_info*) noexcept {
@@ -146,8 +138,7 @@ struct Trampolines {
     });
   }
 
-  static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first,
-                      fuse_file_info*) noexcept {
+  static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first, fuse_file_info*) noexcept {
     Reply reply(request);
     const Tree& tree = of(request).tree_;
     const std::optional<struct stat> directory = tree.attributes(inode);
@@ -165,8 +156,7 @@ struct Trampolines {
     for (auto index = static_cast<std::size_t>(first); index < std::size(rows); ++index) {
       const Row& row = rows[index];
       const auto next = static_cast<off_t>(index + 1);
-      const std::size_t needed =
-          fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
+      const std::size_t needed = fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
       if (needed > room - used) break;
       used += needed;
     }
@@ -212,9 +202,7 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.readdir = Trampolines::readdir;
     ops.statfs = Trampolines::statfs;
     // The one name cannot be changed and has no company.
-    ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) {
-      Reply(r).error(EPERM);
-    };
+    ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) { Reply(r).error(EPERM); };
     ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) { Reply(r).error(EPERM); };
     ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { Reply(r).error(EPERM); };
     ops.symlink = [](fuse_req_t r, const char*, fuse_ino_t, const char*) { Reply(r).error(EPERM); };

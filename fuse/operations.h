@@ -19,8 +19,7 @@ namespace fuse {
 class Operations {
  public:
   /// `image_descriptor` is of a file on the file system whose free space statfs tells.
-  Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, ReceiveBuffer& received,
-             int image_descriptor);
+  Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, ReceiveBuffer& received, int image_descriptor);
 
   /// What libfuse calls, with this object as its user data.
   static const fuse_lowlevel_ops& table();

@@ -109,8 +109,7 @@ Command parse_create(const std::vector<std::string>& words) {
   std::string size;
   std::string cluster_size;
   std::string compression = "zlib";
-  app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")
-      ->type_name("SIZE");
+  app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")->type_name("SIZE");
   app.add_option("--compression", compression, "zlib (the default) or zstd")->type_name("TYPE");
   app.add_option("IMAGE", options.image, "the file to create")->required()->type_name("");
   app.add_option("SIZE", size, "of the disk")->required()->type_name("");

@@ -26,8 +26,7 @@ std::size_t bytes_that_libfuse_reads() {
 
 }  // namespace
 
-ReceiveBuffer::ReceiveBuffer()
-    : capacity_(core::memory_alignment - payload_offset + bytes_that_libfuse_reads()) {}
+ReceiveBuffer::ReceiveBuffer() : capacity_(core::memory_alignment - payload_offset + bytes_that_libfuse_reads()) {}
 
 fuse_buf& ReceiveBuffer::prepare() {
   if (memory_ == nullptr) memory_ = std::make_shared<core::Buffer>(capacity_);

@@ -26,7 +26,6 @@ class Reply {
 
   void done() { fuse_reply_err(take(), 0); }
   void error(int error_number) { fuse_reply_err(take(), error_number); }
-  void nothing() { fuse_reply_none(take()); }
   void entry(const fuse_entry_param& entry) { fuse_reply_entry(take(), &entry); }
   void attributes(const struct stat& facts, double valid_s) { fuse_reply_attr(take(), &facts, valid_s); }
   void opened(const fuse_file_info& file) { fuse_reply_open(take(), &file); }
@@ -36,9 +35,6 @@ class Reply {
   void written(std::size_t count) { fuse_reply_write(take(), count); }
   void statistics(const struct statvfs& facts) { fuse_reply_statfs(take(), &facts); }
   void position(std::uint64_t at) { fuse_reply_lseek(take(), static_cast<off_t>(at)); }
-
-  /// For what libfuse needs the request itself for.
-  fuse_req_t peek() const { return request_; }
 
  private:
   fuse_req_t take() {

@@ -23,8 +23,7 @@ core::Awaitable<void> Requests::finished() {
   while (running_ != 0) co_await idle_.wait();
 }
 
-core::Awaitable<void> Requests::serve(std::string_view name, std::unique_ptr<Reply> reply,
-                                      core::Awaitable<void> step) {
+core::Awaitable<void> Requests::serve(std::string_view name, std::unique_ptr<Reply> reply, core::Awaitable<void> step) {
   try {
     co_await std::move(step);
     CHECK(reply->answered());

@@ -27,8 +27,7 @@ class Requests {
   core::Awaitable<void> finished();
 
  private:
-  core::Awaitable<void> serve(std::string_view name, std::unique_ptr<Reply> reply,
-                              core::Awaitable<void> step);
+  core::Awaitable<void> serve(std::string_view name, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
   void log_failure(std::string_view name, const std::exception& error);
 
   core::Engine& engine_;

@@ -45,8 +45,7 @@ bool store_and_unmount(const MountPlan& plan, const std::string& device) {
   const std::optional<MountEntry> entry = find_mount(plan.mountpoint);
   if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
   core::UniqueFd disk(::open(plan.disk_path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  if (disk.valid() && ::fsync(disk.get()) != 0)
-    spdlog::error("{}: {}", plan.mountpoint, std::strerror(errno));
+  if (disk.valid() && ::fsync(disk.get()) != 0) spdlog::error("{}: {}", plan.mountpoint, std::strerror(errno));
   disk.reset();
 
   UnmountResult result = unmount(plan.mountpoint, Unmount::when_idle);
@@ -56,8 +55,7 @@ bool store_and_unmount(const MountPlan& plan, const std::string& device) {
     result = unmount(plan.mountpoint, Unmount::detach);
     if (disk.valid()) ::fsync(disk.get());  // what came in between
   }
-  if (result.outcome == UnmountResult::failed)
-    spdlog::error("{}: cannot unmount: {}", plan.mountpoint, result.reason);
+  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", plan.mountpoint, result.reason);
   return result.outcome == UnmountResult::done;
 }
 
@@ -67,10 +65,7 @@ bool store_and_unmount(const MountPlan& plan, const std::string& device) {
 class SignalWatch {
  public:
   SignalWatch(core::Engine& engine, Session& session, const MountPlan& plan)
-      : engine_(engine),
-        session_(session),
-        plan_(plan),
-        signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
+      : engine_(engine), session_(session), plan_(plan), signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
 
   void start() {
     running_ = true;
@@ -107,8 +102,8 @@ class SignalWatch {
   core::WaitList stopped_;
 };
 
-core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan,
-                                  Startup& startup, Control& control) {
+core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan, Startup& startup,
+                                  Control& control) {
   co_await session.live();
   const std::string device = session.device_number();
   if (!device.empty()) {
@@ -148,8 +143,8 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
 
 }  // namespace
 
-core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
-                            Startup& startup, Control& control) {
+core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
+                            Control& control) {
   std::exception_ptr failure;
   try {
     co_await mount_and_run(engine, disk, plan, startup, control);

@@ -16,7 +16,7 @@ namespace fuse {
 /// could not
 ///            be stored (startup is live). The disk is closed in any case.
 /// Ownership  All are borrowed until it returns. `control` was told that the mount ends, but not how.
-core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
-                            Startup& startup, Control& control);
+core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
+                            Control& control);
 
 }  // namespace fuse

@@ -21,8 +21,7 @@ namespace fuse {
 class Session {
  public:
   /// `words` are single options as libfuse knows them: "fsname=/a,b", "nodev". Throws core::Error.
-  Session(core::Engine& engine, Operations& operations, ReceiveBuffer& received,
-          const std::vector<std::string>& words);
+  Session(core::Engine& engine, Operations& operations, ReceiveBuffer& received, const std::vector<std::string>& words);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

@@ -21,9 +21,8 @@
 namespace fuse {
 namespace {
 
-constexpr int ending_wait_ms =
-    10'000;                          // from the unmount to the daemon's noticing it: normally no time at all
-constexpr int exit_wait_ms = 5'000;  // from the last word to the process's end
+constexpr int ending_wait_ms = 10'000;  // from the unmount to the daemon's noticing it: normally no time at all
+constexpr int exit_wait_ms = 5'000;     // from the last word to the process's end
 
 // The daemon's end of the conversation.
 struct Daemon {
@@ -69,8 +68,8 @@ std::string listen_to_the_end(int socket) {
 
 int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
   if (!readable_within(daemon.socket.get(), ending_wait_ms)) {
-    complain(entry.mountpoint + ": unmounted here, but a bind mount or another mount namespace keeps " +
-             entry.source + " in use");
+    complain(entry.mountpoint + ": unmounted here, but a bind mount or another mount namespace keeps " + entry.source +
+             " in use");
     return exit_failure;
   }
   const std::string said = listen_to_the_end(daemon.socket.get());
@@ -78,11 +77,9 @@ int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
   const std::string result = said.substr(std::min(said.size(), std::strlen(control_words::ending) + 1));
   if (result == std::string(control_words::stored) + "\n") return exit_success;
   if (result.starts_with(control_words::failed) && result.ends_with('\n')) {
-    complain(result.substr(std::strlen(control_words::failed),
-                           result.find('\n') - std::strlen(control_words::failed)));
+    complain(result.substr(std::strlen(control_words::failed), result.find('\n') - std::strlen(control_words::failed)));
   } else {
-    complain(entry.source +
-             ": the daemon died before everything was stored; check the image with qemu-img check");
+    complain(entry.source + ": the daemon died before everything was stored; check the image with qemu-img check");
   }
   return exit_failure;
 }

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -59,6 +60,8 @@ UnmountResult by_fusermount(const std::string& mountpoint, Unmount how) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   if (complaint.find(std::strerror(EBUSY)) != std::string::npos) return {UnmountResult::busy, {}};
   complaint.resize(std::min(complaint.find('\n'), complaint.size()));
+  constexpr std::string_view speaker = "fusermount3: ";
+  if (complaint.starts_with(speaker)) complaint.erase(0, speaker.size());
   return failed(complaint.empty() ? "fusermount3 failed" : complaint);
 }
 

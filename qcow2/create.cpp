@@ -53,25 +53,21 @@ std::string in_binary_units(std::uint64_t bytes) {
 Geometry checked_geometry(const CreateOptions& options) {
   const std::uint64_t cluster = options.cluster_size;
   if (!core::is_power_of_two(cluster) || cluster < cluster_size_min || cluster > cluster_size_max) {
-    fail(Errc::bad_argument, "the cluster size must be a power of two from " +
-                                 in_binary_units(cluster_size_min) + " to " +
-                                 in_binary_units(cluster_size_max) + ", not " + in_binary_units(cluster));
+    fail(Errc::bad_argument, "the cluster size must be a power of two from " + in_binary_units(cluster_size_min) +
+                                 " to " + in_binary_units(cluster_size_max) + ", not " + in_binary_units(cluster));
   }
   const unsigned refcount = options.refcount_bits;
   if (!core::is_power_of_two(refcount) || refcount > refcount_bits_max) {
-    fail(Errc::bad_argument,
-         "a refcount must be 1, 2, 4, 8, 16, 32 or 64 bits wide, not " + std::to_string(refcount));
+    fail(Errc::bad_argument, "a refcount must be 1, 2, 4, 8, 16, 32 or 64 bits wide, not " + std::to_string(refcount));
   }
-  return {static_cast<unsigned>(std::countr_zero(cluster)),
-          static_cast<unsigned>(std::countr_zero(refcount))};
+  return {static_cast<unsigned>(std::countr_zero(cluster)), static_cast<unsigned>(std::countr_zero(refcount))};
 }
 
 std::uint64_t checked_size(std::uint64_t size, const Geometry& geometry) {
   const std::uint64_t size_max = l1_table_bytes_max / table_entry_size * geometry.bytes_per_l2_table();
   if (size > size_max) {
     fail(Errc::bad_argument, "a disk with clusters of " + in_binary_units(geometry.cluster_size()) +
-                                 " can have at most " + in_binary_units(size_max) + ", not " +
-                                 in_binary_units(size));
+                                 " can have at most " + in_binary_units(size_max) + ", not " + in_binary_units(size));
   }
   return core::align_up(size, sector_size);
 }
@@ -105,8 +101,7 @@ Layout make_layout(const CreateOptions& options) {
   while (counted != layout.end()) {
     counted = layout.end();
     layout.refcount_block_clusters = core::divide_up(counted.value, layout.geometry.refcounts_per_block());
-    layout.refcount_table_clusters =
-        layout.geometry.host_clusters(layout.refcount_block_clusters * table_entry_size);
+    layout.refcount_table_clusters = layout.geometry.host_clusters(layout.refcount_block_clusters * table_entry_size);
   }
   CHECK(layout.refcount_table_clusters * layout.geometry.cluster_size() <= refcount_table_bytes_max);
   return layout;
@@ -140,8 +135,7 @@ core::Buffer make_refcounts(const Layout& layout) {
   const unsigned order = layout.geometry.refcount_order;
   const std::uint64_t count = layout.end().value;
   core::Buffer refcounts = core::Buffer::zeroed(core::divide_up(count << order, 8));
-  for (std::uint64_t cluster = 0; cluster < count; ++cluster)
-    set_refcount(refcounts.span(), cluster, order, 1);
+  for (std::uint64_t cluster = 0; cluster < count; ++cluster) set_refcount(refcounts.span(), cluster, order, 1);
   return refcounts;
 }
 
@@ -151,8 +145,7 @@ core::Buffer make_refcounts(const Layout& layout) {
 class NewFile {
  public:
   explicit NewFile(const std::string& path)
-      : path_(path),
-        fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, created_mode)) {
+      : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, created_mode)) {
     if (fd_.valid()) return;
     if (errno == EEXIST) fail(Errc::bad_argument, path_ + ": already exists; remove it first");
     fail_errno(errno, path_ + ": cannot be created");
@@ -164,8 +157,7 @@ class NewFile {
   }
 
   void stretch(std::uint64_t size) {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
-      fail_errno(errno, path_ + ": cannot be written");
+    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) fail_errno(errno, path_ + ": cannot be written");
   }
 
   void write(HostOffset at, core::Bytes source) {
@@ -190,11 +182,9 @@ class NewFile {
   // cannot be synced, and some file systems have no need of it: neither is a reason to fail.
   void sync_name() {
     const std::filesystem::path parent = std::filesystem::path(path_).parent_path();
-    const core::UniqueFd directory(
-        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const core::UniqueFd directory(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory.valid() || ::fsync(directory.get()) == 0) return;
-    if (errno != EINVAL && errno != EROFS)
-      fail_errno(errno, path_ + ": its directory cannot be made durable");
+    if (errno != EINVAL && errno != EROFS) fail_errno(errno, path_ + ": its directory cannot be made durable");
   }
 
   std::string path_;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "qcow2/codec/codec.h"
+#include "qcow2/format/compression_type.h"
 
 namespace qcow2 {
 

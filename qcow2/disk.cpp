@@ -51,8 +51,7 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       assembler_(engine, failure_, geometry_, budget_.dirty_bytes),
       placer_(file, clusters_, fragments_, cache_, geometry_, fresh_block_),
       encoder_(engine, {assembler_, reader_, readers_, map_, placer_, *codec_, failure_}, geometry_, version_),
-      commit_(engine,
-              {file, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
+      commit_(engine, {file, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
               geometry_) {}
 
 Disk::~Disk() = default;
@@ -172,7 +171,8 @@ core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, std::
       }
       co_await zero_cluster(cluster, form);
     } else {
-      co_await zero_part(cluster, {within, within + length});
+      const ByteRange part{within, within + length};
+      co_await zero_part(cluster, part);
     }
     begin = begin + length;
   }
@@ -278,7 +278,8 @@ core::Awaitable<std::uint64_t> Disk::seek(core::DiskOffset at, Sought sought) {
 
 core::Awaitable<void> Disk::keep_committing() {
   const std::chrono::milliseconds interval(options_.commit_interval_ms);
-  const std::chrono::milliseconds tick = std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
+  const std::chrono::milliseconds tick =
+      std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
   auto last = engine_.now();
   while (!closing_ && !failure_.failed()) {
     if (!commit_.large()) co_await engine_.sleep_for(tick);

@@ -43,8 +43,7 @@ class ReadOnlyFile {
     std::vector<std::byte> bytes(length);
     std::size_t got = 0;
     while (got < length) {
-      const ssize_t count =
-          ::pread(fd_.get(), bytes.data() + got, length - got, static_cast<off_t>(at.value + got));
+      const ssize_t count = ::pread(fd_.get(), bytes.data() + got, length - got, static_cast<off_t>(at.value + got));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) fail_errno(errno, path_);
       if (count == 0) break;
@@ -62,8 +61,7 @@ class ReadOnlyFile {
 
 std::string read_backing_file_name(const ReadOnlyFile& file, const Header& header, const std::string& path) {
   if (header.backing_file_offset == 0) return {};
-  const std::vector<std::byte> name =
-      file.read(HostOffset{header.backing_file_offset}, header.backing_file_size);
+  const std::vector<std::byte> name = file.read(HostOffset{header.backing_file_offset}, header.backing_file_size);
   if (name.size() < header.backing_file_size) {
     fail(Errc::corrupt_image, path + ": the file ends within the backing file's name");
   }

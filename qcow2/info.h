@@ -1,24 +1,24 @@
-// What an image says of itself, without serving it. Reads the header, the extensions and nothing else.
+// What an image says of itself, without serving it. Reads the header and nothing else.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "qcow2/codec/codec.h"
+#include "qcow2/format/compression_type.h"
 
 namespace qcow2 {
 
 struct ImageInfo {
   std::string path;
   unsigned version = 0;
-  std::uint64_t virtual_size = 0;   ///< bytes
-  std::uint64_t file_size = 0;      ///< bytes to the end of the image file
-  std::uint64_t allocated_size = 0; ///< bytes that the image file takes on its file system
+  std::uint64_t virtual_size = 0;    ///< bytes
+  std::uint64_t file_size = 0;       ///< bytes to the end of the image file
+  std::uint64_t allocated_size = 0;  ///< bytes that the image file takes on its file system
   std::uint64_t cluster_size = 0;
   unsigned refcount_bits = 0;
   CompressionType compression = CompressionType::zlib;
-  std::string backing_file;         ///< empty where there is none
+  std::string backing_file;  ///< empty where there is none
   unsigned snapshots = 0;
   bool dirty = false;
   bool corrupt = false;

@@ -7,11 +7,9 @@
 #include <optional>
 
 #include "core/bytes.h"
+#include "qcow2/format/compression_type.h"
 
 namespace qcow2 {
-
-/// As stored in the header: byte 104.
-enum class CompressionType : std::uint8_t { zlib = 0, zstd = 1 };
 
 /// 1 is fastest, 9 smallest, the same scale for both types. What a step means stands in deflate.cpp and zstd.cpp.
 inline constexpr int level_min = 1;

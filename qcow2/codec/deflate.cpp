@@ -111,15 +111,13 @@ class LibdeflateReader {
 
   /// True only for a whole stream that makes exactly `plain`. What lies behind its end is not looked at.
   bool fill(core::Bytes stored, core::MutableBytes plain) {
-    return libdeflate_deflate_decompress(decompressor_.get(), stored.data(), stored.size(), plain.data(),
-                                         plain.size(), nullptr) == LIBDEFLATE_SUCCESS;
+    return libdeflate_deflate_decompress(decompressor_.get(), stored.data(), stored.size(), plain.data(), plain.size(),
+                                         nullptr) == LIBDEFLATE_SUCCESS;
   }
 
  private:
   struct Release {
-    void operator()(libdeflate_decompressor* decompressor) const {
-      libdeflate_free_decompressor(decompressor);
-    }
+    void operator()(libdeflate_decompressor* decompressor) const { libdeflate_free_decompressor(decompressor); }
   };
   std::unique_ptr<libdeflate_decompressor, Release> decompressor_;
 };

@@ -60,8 +60,7 @@ bool Zstd::decompress(core::Bytes stored, core::MutableBytes plain) const {
   while (!plain.empty()) {
     const std::size_t frame_size = ZSTD_findFrameCompressedSize(stored.data(), stored.size());
     if (ZSTD_isError(frame_size) != 0) return false;
-    const std::size_t filled =
-        ZSTD_decompressDCtx(context, plain.data(), plain.size(), stored.data(), frame_size);
+    const std::size_t filled = ZSTD_decompressDCtx(context, plain.data(), plain.size(), stored.data(), frame_size);
     if (ZSTD_isError(filled) != 0) return false;
     stored = stored.subspan(frame_size);
     plain = plain.subspan(filled);

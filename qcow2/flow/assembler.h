@@ -1,7 +1,8 @@
 // Gathers guest writes into whole clusters, so that neighbouring small writes cost one compression.
 //
-// A guest cluster with dirty bytes has up to two layers here: one being gathered, and below it one that was sealed and is
-// being encoded. Reads ask the upper one first; the upper one is sealed only after the lower one has its place in the map.
+// A guest cluster with dirty bytes has up to two layers here: one being gathered, and below it one that was sealed and
+// is being encoded. Reads ask the upper one first; the upper one is sealed only after the lower one has its place in
+// the map.
 #pragma once
 
 #include <chrono>
@@ -14,8 +15,8 @@
 #include <vector>
 
 #include "core/async.h"
-#include "core/engine.h"
 #include "core/block_file.h"
+#include "core/engine.h"
 #include "core/fail_stop.h"
 #include "qcow2/flow/byte_ranges.h"
 #include "qcow2/format/geometry.h"
@@ -25,7 +26,7 @@ namespace qcow2 {
 /// A cluster on its way to the encoder.
 struct SealedCluster {
   GuestCluster guest;
-  core::SharedBytes payload;             ///< all of it, where one write brought a whole cluster; else
+  core::SharedBytes payload;               ///< all of it, where one write brought a whole cluster; else
   std::shared_ptr<core::Buffer> gathered;  ///< its known bytes are set, the rest comes from what was there before
   ByteRanges known;
   std::uint64_t born = 0;
@@ -99,7 +100,7 @@ class Assembler {
   core::FailStop& failure_;
   Geometry geometry_;
   std::uint64_t dirty_bytes_max_;
-  std::uint64_t cost_;              ///< of one dirty cluster, bookkeeping included
+  std::uint64_t cost_;  ///< of one dirty cluster, bookkeeping included
   std::uint64_t dirty_bytes_ = 0;
   std::uint64_t gathering_bytes_ = 0;
   std::uint64_t next_born_ = 1;

@@ -25,8 +25,8 @@ core::Awaitable<void> Commit::make_durable() {
   stored_at_freeze_ = rooms_.placer.stored_bytes();
 
   if (names_new_space) {
-    co_await rooms_.cache.flush();           // the data reach the file,
-    co_await rooms_.map.write_new_tables();  // and tables that nobody names yet,
+    co_await rooms_.cache.flush();            // the data reach the file,
+    co_await rooms_.map.write_new_tables();   // and tables that nobody names yet,
     co_await rooms_.refcounts.write_dirty();  // and the counts that protect both.
     co_await rooms_.file.barrier();
   }

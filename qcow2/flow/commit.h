@@ -61,8 +61,8 @@ class Commit {
   std::uint64_t open_batch_ = 1;  ///< number of the batch that is being filled
   std::uint64_t durable_batch_ = 0;
   std::uint64_t stored_at_freeze_ = 0;  ///< bytes, of Placer::stored_bytes()
-  bool running_ = false;           ///< a batch is on its way
-  std::uint64_t reclaiming_ = 0;   ///< durable batches whose old space is not free yet
+  bool running_ = false;                ///< a batch is on its way
+  std::uint64_t reclaiming_ = 0;        ///< durable batches whose old space is not free yet
   core::WaitList progress_;
 };
 

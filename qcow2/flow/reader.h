@@ -16,7 +16,8 @@ namespace qcow2 {
 
 enum class Keep { yes, no };  ///< whether a decompressed cluster is worth remembering
 
-/// Whoever calls holds a Readers::Ticket from before the entry was looked up, so that its space is not reused meanwhile.
+/// Whoever calls holds a Readers::Ticket from before the entry was looked up, so that its space is not reused
+/// meanwhile.
 ///
 /// Errors     Throws the device's error, or EIO for a fragment that does not decode.
 /// Threads    The engine's strand.

@@ -11,9 +11,9 @@ namespace qcow2 {
 
 inline constexpr unsigned cluster_bits_min = 9;
 inline constexpr unsigned cluster_bits_max = 21;
-inline constexpr std::uint64_t sector_size = 512;                    ///< the unit of a compressed cluster descriptor
-inline constexpr std::uint64_t host_offset_max = (1ull << 56) - 1;   ///< what an L1, L2 or refcount table entry can name
-inline constexpr std::uint64_t l1_table_bytes_max = 32ull << 20;     ///< QEMU refuses longer ones
+inline constexpr std::uint64_t sector_size = 512;                   ///< the unit of a compressed cluster descriptor
+inline constexpr std::uint64_t host_offset_max = (1ull << 56) - 1;  ///< what an L1, L2 or refcount table entry can name
+inline constexpr std::uint64_t l1_table_bytes_max = 32ull << 20;    ///< QEMU refuses longer ones
 inline constexpr std::uint64_t refcount_table_bytes_max = 8ull << 20;
 
 struct Geometry {

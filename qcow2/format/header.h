@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "core/bytes.h"
-#include "qcow2/codec/codec.h"
+#include "qcow2/format/compression_type.h"
 #include "qcow2/format/geometry.h"
 
 namespace qcow2 {

@@ -10,12 +10,13 @@
 
 namespace qcow2 {
 
-/// It is active while it owns a cluster's memory: from the first byte placed until all of them are in the file. What it
-/// keeps beyond that is what a later byte needs: which bytes are settled, and a copy of every block that has some bytes
-/// in the file and some still to come.
+/// It is active while it owns a cluster's memory: from the first byte placed until all of them are in the
+/// file. What it keeps beyond that is what a later byte needs: which bytes are settled, and a copy of every
+/// block that has some bytes in the file and some still to come.
 ///
-/// Units      Ranges are bytes from the start of the cluster. `size` is a multiple of `block`, both powers of two.
-/// Ownership  Bytes that have taken off must stay where they are until land(): neither park() nor drop_bytes() before.
+/// Units      Ranges are bytes from the start of the cluster. `size` and `block` are powers of two.
+/// Ownership  Bytes that have taken off must stay where they are until land(): neither park() nor
+///            drop_bytes() before.
 class CachedCluster {
  public:
   using Range = RangeSet::Range;
@@ -26,9 +27,9 @@ class CachedCluster {
   std::uint64_t index() const { return index_; }  ///< its place in the file, counted in clusters
   bool active() const { return memory_.has_value(); }
   bool in_flight() const { return !flying_.empty(); }
-  bool finished() const { return settled_.covers({0, size_}); }   ///< no byte will come any more
+  bool finished() const { return settled_.covers({0, size_}); }  ///< no byte will come any more
   bool ended() const { return ended_; }
-  bool has_unwritten() const { return !unwritten_.empty(); }      ///< neither in the file nor in flight
+  bool has_unwritten() const { return !unwritten_.empty(); }  ///< neither in the file nor in flight
   bool due() const { return has_unwritten() && (ended_ || finished()); }
   /// A byte that the `write`-th placing or an earlier one brought is not in the file yet.
   bool awaits(std::uint64_t write) const;
@@ -66,8 +67,8 @@ class CachedCluster {
   RangeSet present_;                                      // placed, and valid in the memory or the partial blocks
   RangeSet settled_;                                      // will not be placed: were already, or never shall be
   RangeSet unwritten_;
-  RangeSet flying_;                                       // whole blocks
-  std::uint64_t oldest_unwritten_ = 0;                    // number of the first write among them; 0 for none
+  RangeSet flying_;                     // whole blocks
+  std::uint64_t oldest_unwritten_ = 0;  // number of the first write among them; 0 for none
   std::uint64_t oldest_flying_ = 0;
   bool ended_ = false;
 };

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
-#include <cstring>
+#include <deque>
+#include <utility>
 
 #include "core/alignment.h"
 #include "core/check.h"
@@ -96,8 +97,8 @@ core::Awaitable<void> CompressedWriteCache::write_through(HostOffset at, core::B
   }
 }
 
-// Makes the cluster active as soon as there is room, unless a failure or stop() forestalls it. Nobody runs between this
-// and the caller's next step.
+// Makes the cluster active as soon as there is room, unless a failure or stop() forestalls it. Nobody runs
+// between this and the caller's next step.
 core::Awaitable<void> CompressedWriteCache::enter(std::uint64_t index) {
   const core::AsyncMutex::Guard door = co_await door_.lock();
   for (;;) {
@@ -229,8 +230,8 @@ bool CompressedWriteCache::needs_room() const {
 void CompressedWriteCache::pump() {
   while (!failure_ && flights_ < limits::writes_in_flight_max) {
     if (ready_.empty()) {
-      // Nothing will make room by itself: the oldest cluster must go as it is. With nothing in flight, every active
-      // cluster holds something unwritten.
+      // Nothing will make room by itself: the oldest cluster must go as it is. With nothing in flight, every
+      // active cluster holds something unwritten.
       if (flights_ != 0 || !needs_room()) return;
       want(*active_.front());
     }
@@ -291,7 +292,8 @@ core::Awaitable<void> CompressedWriteCache::fly(Flight flight) {
   land(flight, arrived);
 }
 
-// After a failure the clusters keep their memory: nobody knows what is in the file, but their bytes can still be read.
+// After a failure the clusters keep their memory: nobody knows what is in the file, but their bytes can still
+// be read.
 void CompressedWriteCache::land(const Flight& flight, bool arrived) {
   --flights_;
   for (const std::uint64_t index : flight.clusters) {

@@ -46,7 +46,7 @@ class FragmentAllocator {
   std::uint64_t chunk_;  ///< bytes
   HostOffset begin_;     ///< [begin_, end_) is reserved; empty where nothing is open
   HostOffset end_;
-  HostOffset cursor_;    ///< the next free byte
+  HostOffset cursor_;  ///< the next free byte
 };
 
 }  // namespace qcow2

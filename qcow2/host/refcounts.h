@@ -71,10 +71,10 @@ class Refcounts {
   Geometry geometry_;
   SliceCache slices_;
   HostOffset table_at_;
-  std::vector<std::uint64_t> table_;   ///< offsets of the refcount blocks, 0 for none; the whole table
-  std::uint64_t covered_blocks_ = 0;   ///< 1 + the last block present
+  std::vector<std::uint64_t> table_;  ///< offsets of the refcount blocks, 0 for none; the whole table
+  std::uint64_t covered_blocks_ = 0;  ///< 1 + the last block present
   std::vector<HostClusters> superseded_;
-  core::AsyncMutex writing_;           ///< the same slice must not be on its way to the file twice
+  core::AsyncMutex writing_;  ///< the same slice must not be on its way to the file twice
 };
 
 }  // namespace qcow2

@@ -22,8 +22,8 @@ class SliceCache {
   struct Slice {
     HostOffset at;
     core::Buffer bytes;
-    bool dirty = false;   ///< differs from the file: never evicted
-    unsigned pins = 0;    ///< in use by someone who suspends: never evicted
+    bool dirty = false;  ///< differs from the file: never evicted
+    unsigned pins = 0;   ///< in use by someone who suspends: never evicted
   };
 
   SliceCache(core::BlockFile& file, std::uint64_t slice_size, std::uint64_t bytes_max)

@@ -110,7 +110,8 @@ void GuestMap::set_disk_size(std::uint64_t size) {
 }
 
 void GuestMap::drop_tables(std::uint64_t first) {
-  const std::uint64_t end = std::max<std::uint64_t>(l1_.size(), frozen_.l1.empty() ? 0 : frozen_.l1.rbegin()->first + 1);
+  const std::uint64_t end =
+      std::max<std::uint64_t>(l1_.size(), frozen_.l1.empty() ? 0 : frozen_.l1.rbegin()->first + 1);
   for (std::uint64_t index = first; index < end; ++index) {
     const std::uint64_t table = l1_entry(index) & entry_offset_mask;
     if (table == 0) continue;

@@ -54,7 +54,7 @@ class GuestMap {
   void freeze();
   core::Awaitable<void> write_new_tables();  ///< takes space for them
   core::Awaitable<void> write_names();
-  std::vector<HostClusters> settle();        ///< the frozen batch is what the file says; returns its lost references
+  std::vector<HostClusters> settle();  ///< the frozen batch is what the file says; returns its lost references
 
  private:
   std::uint64_t slice_number(GuestCluster cluster) const { return cluster.value / slice_entries_; }
@@ -76,14 +76,14 @@ class GuestMap {
   ClusterAllocator& clusters_;
   Geometry geometry_;
   std::uint64_t slice_entries_;
-  SliceCache slices_;                    ///< published content only
+  SliceCache slices_;  ///< published content only
   HostOffset l1_at_;
-  std::vector<std::uint64_t> l1_;        ///< published, as stored
+  std::vector<std::uint64_t> l1_;  ///< published, as stored
   MapChanges open_;
   MapChanges frozen_;
-  std::optional<HostOffset> moved_l1_;   ///< where the frozen batch puts a larger L1 table
+  std::optional<HostOffset> moved_l1_;  ///< where the frozen batch puts a larger L1 table
   std::uint64_t moved_l1_entries_ = 0;
-  std::vector<HostOffset> pinned_;       ///< slices that the frozen batch changes
+  std::vector<HostOffset> pinned_;  ///< slices that the frozen batch changes
 };
 
 }  // namespace qcow2

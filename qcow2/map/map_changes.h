@@ -27,7 +27,7 @@ struct SliceChanges {
 struct MapChanges {
   std::map<std::uint64_t, std::unique_ptr<SliceChanges>> slices;  ///< by slice number on the guest's disk
   std::map<std::uint64_t, std::uint64_t> l1;                      ///< changed L1 entries, as stored
-  std::optional<std::uint64_t> disk_size;                                   ///< new size in the header, bytes
+  std::optional<std::uint64_t> disk_size;                         ///< new size in the header, bytes
   bool names_new_space = false;    ///< an entry names host space that no durable entry names
   std::vector<HostClusters> lost;  ///< references given up: dropped once the batch is durable
 

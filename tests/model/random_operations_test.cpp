@@ -81,7 +81,9 @@ class Model {
   }
 
  private:
-  std::uint64_t below(std::uint64_t limit) { return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random_); }
+  std::uint64_t below(std::uint64_t limit) {
+    return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random_);
+  }
 
   void mount() {
     qcow2::ImageOptions options;
@@ -213,12 +215,13 @@ constexpr auto zstd = qcow2::CompressionType::zstd;
 
 INSTANTIATE_TEST_SUITE_P(
     Model, RandomOperations,
-    testing::Values(Shape{512, zlib, 1 << 20}, Shape{512, zstd, 1 << 20}, Shape{4096, zlib, 4 << 20},
-                    Shape{4096, zstd, 4 << 20}, Shape{65536, zlib, 8 << 20}, Shape{65536, zstd, 8 << 20},
-                    Shape{2097152, zlib, 24 << 20}, Shape{2097152, zstd, 24 << 20},
-                    // Narrow counts fill up after a fragment or three; wide ones make blocks and their table grow often.
-                    Shape{512, zlib, 4 << 20, 64}, Shape{512, zlib, 1 << 20, 1}, Shape{4096, zlib, 4 << 20, 2},
-                    Shape{65536, zlib, 8 << 20, 1}),
+    testing::Values(
+        Shape{512, zlib, 1 << 20}, Shape{512, zstd, 1 << 20}, Shape{4096, zlib, 4 << 20}, Shape{4096, zstd, 4 << 20},
+        Shape{65536, zlib, 8 << 20}, Shape{65536, zstd, 8 << 20}, Shape{2097152, zlib, 24 << 20},
+        Shape{2097152, zstd, 24 << 20},
+        // Narrow counts fill up after a fragment or three; wide ones make blocks and their table grow often.
+        Shape{512, zlib, 4 << 20, 64}, Shape{512, zlib, 1 << 20, 1}, Shape{4096, zlib, 4 << 20, 2},
+        Shape{65536, zlib, 8 << 20, 1}),
     [](const testing::TestParamInfo<Shape>& row) {
       return std::to_string(row.param.cluster_size) +
              (row.param.compression == qcow2::CompressionType::zlib ? "zlib" : "zstd") +

@@ -3,8 +3,8 @@
 import os
 import random
 
-WORDS = ("cluster offset table entry refcount block sector header image disk guest host write read flush commit "
-         "barrier durable space zero page cache stream window level").split()
+WORDS = ("cluster offset table entry refcount block sector header image disk guest host write read flush "
+         "commit barrier durable space zero page cache stream window level").split()
 
 
 def noise(size, seed):
@@ -20,7 +20,8 @@ def text(size, seed):
     length = 0
     while length < size:
         start = source.randrange(len(paragraph) - 4096)
-        piece = f"{source.getrandbits(64):016x} {paragraph[start:start + source.randrange(200, 4000)]}\n".encode()
+        end = start + source.randrange(200, 4000)
+        piece = f"{source.getrandbits(64):016x} {paragraph[start:end]}\n".encode()
         pieces.append(piece)
         length += len(piece)
     return b"".join(pieces)[:size]
@@ -76,6 +77,7 @@ def make_tree(folder, seed, size):
         left -= length
         number += 1
     write_file(os.path.join(folder, "empty"), b"")
-    write_sparse_file(os.path.join(folder, "sparse"), 3 << 20, [(1 << 20, b"in the middle"), (3000000, b"late")])
+    extents = [(1 << 20, b"in the middle"), (3000000, b"late")]
+    write_sparse_file(os.path.join(folder, "sparse"), 3 << 20, extents)
     write_file(os.path.join(folder, "größe"), text(1000, seed))
     return folder

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""Bytes in and out by every way the kernel has: each result equals a raw twin that received the same operations."""
+"""Bytes in and out by every way the kernel has: each result equals a raw twin that was treated the same."""
 
 import errno
 import mmap
@@ -18,7 +18,8 @@ class Copy(harness.MountCase):
     """cp over an existing disk: O_TRUNC, then the new content and nothing else."""
 
     def sparse_source(self, name, seed):
-        extents = [(offset, content.text(20000, (seed, offset))) for offset in range(5000 * seed, DISK_SIZE - MiB, 3 * MiB)]
+        extents = [(offset, content.text(20000, (seed, offset)))
+                   for offset in range(5000 * seed, DISK_SIZE - MiB, 3 * MiB)]
         return content.write_sparse_file(self.path(name), DISK_SIZE, extents)
 
     def dense_source(self, name, seed, size=DISK_SIZE):
@@ -50,7 +51,8 @@ class Copy(harness.MountCase):
         self.copy_twice(self.dense_source("a.img", 1), self.sparse_source("b.img", 2), "--sparse=never")
 
     def test_smaller_and_larger_sources_resize_the_disk(self):
-        self.copy_twice(self.dense_source("a.img", 1, 5 * MiB), self.dense_source("b.img", 2, DISK_SIZE + 3 * MiB + 512))
+        self.copy_twice(self.dense_source("a.img", 1, 5 * MiB),
+                        self.dense_source("b.img", 2, DISK_SIZE + 3 * MiB + 512))
 
     def test_a_large_copy_does_not_take_minutes(self):
         size = scaled(256 * MiB, 24 * MiB)
@@ -71,7 +73,8 @@ class Copy(harness.MountCase):
         run("cp", source, daemon.disk)
         run("cp", daemon.disk, self.path("out.img"))
         self.assert_same_bytes(self.path("out.img"), source)
-        self.assertLess(os.stat(self.path("out.img")).st_blocks * 512, DISK_SIZE // 2, "holes were copied as zeros")
+        copied = os.stat(self.path("out.img")).st_blocks * 512
+        self.assertLess(copied, DISK_SIZE // 2, "holes were copied as zeros")
         daemon.unmount()
 
 
@@ -96,8 +99,8 @@ class Dd(harness.MountCase):
             with self.subTest(block=block, seek=seek, flags=flags):
                 place = [f"seek={seek}"] if flags else ["oflag=seek_bytes", f"seek={seek}"]
                 for disk in (daemon.disk, twin):
-                    run("dd", f"if={source}", f"of={disk}", f"bs={block}", f"count={count}", "conv=notrunc", *place,
-                        *flags)
+                    run("dd", f"if={source}", f"of={disk}", f"bs={block}", f"count={count}", "conv=notrunc",
+                        *place, *flags)
                 self.assert_same_bytes(daemon.disk, twin)
         run("dd", f"if={source}", f"of={daemon.disk}", "bs=100k", "conv=notrunc,fsync")
         run("dd", f"if={source}", f"of={twin}", "bs=100k", "conv=notrunc,fsync")
@@ -143,7 +146,8 @@ class Direct(harness.MountCase):
         daemon = self.mount(image)
         for block, seek in [("4k", 0), ("512", 1000), ("64k", 3), ("1M", 1), ("100k", 7)]:
             for disk, flags in ((daemon.disk, ["oflag=direct"]), (twin, [])):
-                run("dd", f"if={source}", f"of={disk}", f"bs={block}", f"seek={seek}", "count=1200", "conv=notrunc", *flags)
+                run("dd", f"if={source}", f"of={disk}", f"bs={block}", f"seek={seek}", "count=1200",
+                    "conv=notrunc", *flags)
         self.assert_same_bytes(daemon.disk, twin)
         run("dd", f"if={daemon.disk}", f"of={self.path('out')}", "bs=1M", "iflag=direct")
         self.assert_same_bytes(self.path("out"), twin)
@@ -207,7 +211,7 @@ class Concurrent(harness.MountCase):
         failures = []
 
         def write_share(number):
-            """Every second writer holds the odd, the others the even pieces of two shares: neighbours in clusters."""
+            """Two writers take turns in the pieces of two shares: neighbours in clusters."""
             source = random.Random(number)
             try:
                 for round_number in range(scaled(300, 60)):
@@ -277,7 +281,8 @@ class Edges(harness.MountCase):
         image = self.create(MiB)
         daemon = self.mount(image)
         self.assertEqual(os.listdir(daemon.point), ["disk.raw"])
-        for attempt in (lambda: open(os.path.join(daemon.point, "other"), "wb"), lambda: os.unlink(daemon.disk),
+        for attempt in (lambda: open(os.path.join(daemon.point, "other"), "wb"),
+                        lambda: os.unlink(daemon.disk),
                         lambda: os.mkdir(os.path.join(daemon.point, "folder")),
                         lambda: os.rename(daemon.disk, daemon.disk + "2")):
             with self.assertRaises(OSError) as caught:

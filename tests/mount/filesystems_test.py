@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""File systems on the mounted disk: made, loop-mounted, filled, changed, checked, unmounted, mounted again."""
+"""File systems on the mounted disk: made, loop-mounted, filled, changed, checked, mounted again."""
 
 import os
 import shutil
@@ -31,7 +31,8 @@ class MakeExt4(harness.MountCase):
     def tree(self, name, seed):
         folder = content.make_tree(self.path(name), seed, TREE_SIZE)
         time.sleep(0.1)
-        run("sh", "-c", f"tar -C {folder} -c . | wc -c")  # mkfs copies times of access: now reading changes none
+        # mkfs copies times of access: after this, reading changes none.
+        run("sh", "-c", f"tar -C {folder} -c . | wc -c")
         return folder
 
     def make(self, tree, disk):
@@ -115,8 +116,8 @@ class Loop(harness.MountCase):
         twin = self.twin(DISK_SIZE)
         daemon = self.mount(image)
         device = self.loop_device(daemon.disk, "--direct-io=on")
-        for index, (offset, size) in enumerate([(0, MiB), (5 * MiB + 512, 70000 // 512 * 512), (DISK_SIZE - MiB, MiB)]):
-            data = content.mixed(size, index)
+        for offset, size in [(0, MiB), (5 * MiB + 512, 70000 // 512 * 512), (DISK_SIZE - MiB, MiB)]:
+            data = content.mixed(size, offset)
             harness.write_at(device, offset, data)
             harness.write_at(twin, offset, data)
         run("blkdiscard", "--offset", 4096, "--length", 64 * 1024, device)

@@ -1,11 +1,11 @@
-"""What the tests of real mounts stand on: images, mounts that clean up after themselves, raw twins, and QEMU as the
-judge.
+"""What the tests of real mounts stand on: images, mounts that clean up after themselves, raw twins, and QEMU
+as the judge.
 
 QCOWFS            the program; build/release/qcowfs where it is not set
-QCOWFS_SANITIZED  set: a sanitizer build. It runs in the foreground with its log captured, a report in the log fails the
-                  test, work is scaled down, and nothing is asserted about speed, memory or size
+QCOWFS_SANITIZED  set: a sanitizer build. It runs in the foreground with its log captured, a report in the log
+                  fails the test, work is scaled down, and nothing is asserted about speed or memory
 QCOWFS_TEST_DIR   where images are made; the system's temporary folder where it is not set
-CI                "true": what a test needs and this machine lacks is a failure. Elsewhere it is a loud skip: exit 77
+CI                "true": what a test needs and the machine lacks is a failure; elsewhere a loud skip, exit 77
 """
 
 import ctypes
@@ -34,7 +34,7 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_ZERO_RANGE = 8, 16
 libc = ctypes.CDLL(None, use_errno=True)
 
-os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # mkfs, losetup and debugfs, also for people other than root
+os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # mkfs, losetup and debugfs, not only for root
 
 
 def scaled(full, sanitized):
@@ -264,7 +264,8 @@ class MountCase(unittest.TestCase):
 
     def create_by_qemu(self, size, options="", name="disk.qcow2", arguments=()):
         image = self.path(name)
-        run("qemu-img", "create", "-q", "-f", "qcow2", *(["-o", options] if options else []), *arguments, image, size)
+        options = ["-o", options] if options else []
+        run("qemu-img", "create", "-q", "-f", "qcow2", *options, *arguments, image, size)
         return image
 
     def twin(self, size, name="twin.raw"):
@@ -324,7 +325,7 @@ class MountCase(unittest.TestCase):
         return folder
 
     def refused(self, *command, names=(), says=None, **options):
-        """Runs what must fail: exit status non-zero, one line on stderr that names `names` and matches `says`."""
+        """Runs what must fail: exit status non-zero, one line on stderr with `names` that matches `says`."""
         done = run(*command, expect=None, timeout=30, **options)
         with self.subTest(command=" ".join(str(part) for part in command)):
             self.assertNotEqual(done.returncode, 0)
@@ -407,7 +408,7 @@ def fsync(path):
 
 
 def main():
-    """Runs the tests of the calling file. Exit status 77 where any was skipped and none failed: see CTest's skips."""
+    """Runs the tests of the calling file. Exit status 77 where any was skipped and none failed."""
     program = unittest.main(exit=False, verbosity=2)
     for test, reason in program.result.skipped:
         print(f"SKIPPED: {test.id()}: {reason}", file=sys.stderr)

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
-"""Images that QEMU made are read byte for byte, written and judged clean; images of ours are written by QEMU and then by
-us again."""
+"""Images that QEMU made are read byte for byte, written and judged clean; images of ours are written by QEMU
+and then by us again."""
 
 import os
 import random
@@ -91,8 +91,8 @@ class MadeByQemu(harness.MountCase):
 
     def test_zero_clusters_and_discarded_ones(self):
         image, raw = self.convert("zeros", "cluster_size=64k", 8 * MiB)
-        for command, offset, length in [("write -z", 65536, 131072), ("discard", MiB, MiB), ("write -z -u", 3 * MiB, MiB),
-                                        ("write -z", 100 * 512, 512 * 300)]:
+        for command, offset, length in [("write -z", 65536, 131072), ("discard", MiB, MiB),
+                                        ("write -z -u", 3 * MiB, MiB), ("write -z", 100 * 512, 512 * 300)]:
             run("qemu-io", "-c", f"{command} {offset} {length}", image)
             harness.zero_range(raw, offset, length)
         self.read_write_judge(image, raw)
@@ -164,7 +164,8 @@ class MadeByUs(harness.MountCase):
     def in_turn(self, cluster_size, compression):
         size = disk_size(cluster_size)
         name = f"{cluster_size}-{compression}"
-        image = self.create(size, "--cluster-size", cluster_size, "--compression", compression, name=f"{name}.qcow2")
+        image = self.create(size, "--cluster-size", cluster_size, "--compression", compression,
+                            name=f"{name}.qcow2")
         twin = self.twin(size, f"{name}.raw")
         source = random.Random(name)
         for turn in range(3):

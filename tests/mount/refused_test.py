@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
-"""Images that are not served: a non-zero exit status, one line that names the file and the reason, not a byte changed,
-nothing mounted, no lock left behind."""
+"""Images that are not served: a non-zero exit status, one line that names the file and the reason, not a byte
+changed, nothing mounted, no lock left behind."""
 
 import os
 import struct
@@ -15,7 +15,7 @@ DIRTY, CORRUPT = 1 << 0, 1 << 1
 
 class Refused(harness.MountCase):
     def must_refuse(self, image, says, read_only_too=True):
-        """A writable mount is refused, over a folder and over a file; with `read_only_too` a read-only one as well."""
+        """A writable mount is refused, over a folder and over a file, and so is a read-only one."""
         before = digest(image)
         folder = self.path(f"folder-{self.next_number()}")
         os.mkdir(folder)
@@ -50,8 +50,8 @@ class Refused(harness.MountCase):
 
     def test_encryption(self):
         for kind in ("luks", "aes"):
-            image = self.create_by_qemu(4 * MiB, f"encrypt.format={kind},encrypt.key-secret=s", f"{kind}.qcow2",
-                                        ["--object", "secret,id=s,data=something"])
+            image = self.create_by_qemu(4 * MiB, f"encrypt.format={kind},encrypt.key-secret=s",
+                                        f"{kind}.qcow2", ["--object", "secret,id=s,data=something"])
             self.must_refuse(image, "encrypt")
 
     def test_snapshots_on_a_writable_mount(self):
@@ -62,7 +62,8 @@ class Refused(harness.MountCase):
             self.must_refuse(image, "snapshot", read_only_too=False)
 
     def test_the_corrupt_bit(self):
-        self.must_refuse(self.patched("corrupt", INCOMPATIBLE, number(CORRUPT)), "corrupt", read_only_too=False)
+        image = self.patched("corrupt", INCOMPATIBLE, number(CORRUPT))
+        self.must_refuse(image, "corrupt", read_only_too=False)
 
     def test_the_dirty_bit(self):
         image = self.patched("dirty", INCOMPATIBLE, number(DIRTY), "lazy_refcounts=on")
@@ -74,8 +75,8 @@ class Refused(harness.MountCase):
             self.must_refuse(image, rf"feature.*\b{bit}\b|\b{bit}\b.*feature")
 
     def test_compression_types_that_contradict_the_feature_bit(self):
-        self.must_refuse(self.patched("unknown-type", INCOMPATIBLE, number(8) + bytes(16) + struct.pack(">II", 4, 112)
-                                      + b"\x07"), "compression")
+        type_7 = number(8) + bytes(16) + struct.pack(">II", 4, 112) + b"\7"
+        self.must_refuse(self.patched("unknown-type", INCOMPATIBLE, type_7), "compression")
         self.must_refuse(self.patched("bit-without-type", INCOMPATIBLE, number(8)), "compression")
         self.must_refuse(self.patched("type-without-bit", 104, b"\1"), "compression")
 
@@ -144,7 +145,7 @@ class Refused(harness.MountCase):
         self.assertNotIn(point, harness.mounts())
 
     def test_metadata_that_contradicts_itself_is_not_written_to(self):
-        """The tables point past the file's end or into each other: refused, or served without harm; never a crash."""
+        """Tables that point past the file's end or into each other: refused, or served without harm."""
         rows = [("l1-past-the-end", 0x30000, number((1 << 63) | (1 << 40))),
                 ("l2-over-the-header", 0x30000, number(1 << 63)),
                 ("l2-unaligned", 0x30000, number((1 << 63) | 0x40200)),

@@ -89,8 +89,7 @@ core::Awaitable<std::uint64_t> MemoryDisk::next_data(core::DiskOffset at) {
 
 core::Awaitable<std::uint64_t> MemoryDisk::next_hole(core::DiskOffset at) {
   std::uint64_t position = at.value;
-  while (position < size_ && is_allocated(position))
-    position = (position / cluster_size_ + 1) * cluster_size_;
+  while (position < size_ && is_allocated(position)) position = (position / cluster_size_ + 1) * cluster_size_;
   co_return std::min(position, size_);
 }
 

@@ -18,8 +18,8 @@
 
 namespace test {
 
-/// Everything runs on the calling thread, in the order it was posted, the pool's jobs too; the clock moves only when
-/// told to. So one test is one history.
+/// Everything runs on the calling thread, in the order it was posted, the pool's jobs too; the clock moves
+/// only when told to. So one test is one history.
 /// Ordering   Nothing runs but inside settle() and what calls it: start(), run(), advance().
 /// Threads    The test's own.
 class TestEngine final : public core::Engine {

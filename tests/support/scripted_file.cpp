@@ -77,7 +77,9 @@ std::vector<std::byte> ScriptedFile::content(std::uint64_t at, std::uint64_t len
   return bytes;
 }
 
-bool ScriptedFile::content_is(std::uint64_t at, core::Bytes bytes) const { return same(content(at, bytes.size()), bytes); }
+bool ScriptedFile::content_is(std::uint64_t at, core::Bytes bytes) const {
+  return same(content(at, bytes.size()), bytes);
+}
 
 core::Awaitable<void> ScriptedFile::read_at(core::FileOffset at, core::MutableBytes target) {
   const std::size_t operation = begin({Kind::read, at.value, target.size(), 1, true, false, 0});
@@ -91,8 +93,8 @@ core::Awaitable<void> ScriptedFile::read_at(core::FileOffset at, core::MutableBy
 core::Awaitable<void> ScriptedFile::write_at(core::FileOffset at, std::span<const core::Bytes> pieces) {
   const std::uint64_t length = total_size(pieces);
   if (length == 0) co_return;
-  const bool aligned = core::is_aligned(at.value, block_size_) && core::is_aligned(length, block_size_) &&
-                       memory_aligned(pieces);
+  const bool aligned =
+      core::is_aligned(at.value, block_size_) && core::is_aligned(length, block_size_) && memory_aligned(pieces);
   const std::size_t operation = begin({Kind::write, at.value, length, pieces.size(), aligned, false, 0});
   core::AsyncMutex::Guard alone;
   if (!aligned) alone = co_await unaligned_.lock();

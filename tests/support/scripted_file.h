@@ -14,8 +14,8 @@
 
 namespace test {
 
-/// Claim      It is what DirectFile is to its callers, and it sees what they may not do: fault() names writes that
-///            overlapped in time and in blocks, and memory that changed while it was being written.
+/// Claim      It is what DirectFile is to its callers, and it sees what they may not do: fault() names writes
+///            that overlapped in time and in blocks, and memory that changed while it was being written.
 /// Method     Bytes are copied on the engine's pool, as DirectFile does, so that TSan sees the same accesses.
 /// Threads    The engine's executor.
 class ScriptedFile final : public core::BlockFile {
@@ -29,7 +29,7 @@ class ScriptedFile final : public core::BlockFile {
     std::size_t pieces = 0;
     bool aligned = true;  ///< offset, length and memory to whole blocks: no read-modify-write
     bool done = false;
-    int error = 0;        ///< errno it was failed with
+    int error = 0;  ///< errno it was failed with
     std::uint64_t end() const { return at + length; }
   };
 
@@ -44,8 +44,8 @@ class ScriptedFile final : public core::BlockFile {
   bool release_one(Kind kind);
   /// Lets all go that are held, and holds no more.
   void release(Kind kind);
-  /// The `index`-th operation of this kind, from 0 and counting those before, fails with `error_number`; of a write the
-  /// first `done_bytes` reach the file all the same.
+  /// The `index`-th operation of this kind, from 0 and counting those before, fails with `error_number`; of a
+  /// write the first `done_bytes` reach the file all the same.
   void fail(Kind kind, std::size_t index, int error_number, std::uint64_t done_bytes = 0);
   void set_content(std::uint64_t at, core::Bytes bytes);
 
@@ -55,9 +55,9 @@ class ScriptedFile final : public core::BlockFile {
   std::vector<Operation> operations(Kind kind) const;
   std::size_t count(Kind kind) const;
   std::size_t held(Kind kind) const;
-  std::size_t running_writes() const { return running_.size(); }            ///< held ones count
+  std::size_t running_writes() const { return running_.size(); }  ///< held ones count
   std::size_t running_writes_max() const { return running_max_; }
-  const std::string& fault() const { return fault_; }                       ///< the first seen; empty for none
+  const std::string& fault() const { return fault_; }  ///< the first seen; empty for none
   std::vector<std::byte> content(std::uint64_t at, std::uint64_t length) const;
   bool content_is(std::uint64_t at, core::Bytes bytes) const;
 

@@ -22,7 +22,7 @@ def complaints(path, text):
 class Case(unittest.TestCase):
     def assert_caught(self, path, text, word):
         found = complaints(path, text)
-        self.assertTrue(any(word in complaint for complaint in found), f"not caught in {path}: {text!r}: {found}")
+        self.assertTrue(any(word in complaint for complaint in found), f"{path}: {text!r}: {found}")
 
     def assert_clean(self, path, text):
         self.assertEqual(complaints(path, text), [], f"{path}: {text!r}")
@@ -36,7 +36,7 @@ class Layering(Case):
             ("core/bytes.cpp", "qcow2/limits.h"),
             ("qcow2/format/header.h", "qcow2/codec/codec.h"),
             ("qcow2/format/header.h", "qcow2/host/allocator.h"),
-            ("qcow2/codec/zstd.cpp", "qcow2/format/header.h"),
+            ("qcow2/codec/zstd.cpp", "qcow2/host/allocator.h"),
             ("qcow2/host/allocator.cpp", "qcow2/map/l2_table.h"),
             ("qcow2/host/allocator.cpp", "qcow2/image.h"),
             ("qcow2/map/l2_table.cpp", "qcow2/flow/commit.h"),
@@ -59,6 +59,7 @@ class Layering(Case):
             ("core/bytes.h", "core/offset.h"),
             ("qcow2/format/header.h", "core/bytes.h"),
             ("qcow2/format/header.h", "qcow2/limits.h"),
+            ("qcow2/codec/codec.h", "qcow2/format/compression_type.h"),
             ("qcow2/host/allocator.cpp", "qcow2/codec/codec.h"),
             ("qcow2/map/l2_table.cpp", "qcow2/host/allocator.h"),
             ("qcow2/flow/commit.cpp", "qcow2/map/l2_table.h"),
@@ -81,7 +82,7 @@ class Layering(Case):
     def test_libraries_stay_with_their_owner(self):
         self.assert_caught("qcow2/image.cpp", "#include <fuse3/fuse_lowlevel.h>\n", "belongs to fuse/")
         self.assert_caught("core/engine.cpp", "#include <zlib.h>\n", "belongs to qcow2/codec/")
-        self.assert_caught("qcow2/flow/encoder.cpp", "#include <isa-l/igzip_lib.h>\n", "belongs to qcow2/codec/")
+        self.assert_caught("qcow2/flow/encoder.cpp", "#include <isa-l.h>\n", "belongs to qcow2/codec/")
         self.assert_clean("qcow2/codec/deflate.cpp", "#include <zlib.h>\n")
         self.assert_clean("fuse/session.cpp", "#include <fuse3/fuse_lowlevel.h>\n")
 
@@ -91,11 +92,12 @@ class Layering(Case):
 
 class Form(Case):
     def test_long_lines(self):
-        self.assert_clean("core/a.cpp", "x" * 110 + "\n")
-        self.assert_caught("core/a.cpp", "x" * 111 + "\n", "columns")
-        self.assert_caught("tests/run", "x" * 111 + "\n", "columns")
-        self.assert_clean("README.md", "x" * 300 + "\n")
-        self.assert_clean("core/a.cpp", "é" * 110 + "\n")
+        most = "x" * rules.COLUMNS_MAX + "\n"
+        self.assert_clean("core/a.cpp", most)
+        self.assert_caught("core/a.cpp", "x" + most, "columns")
+        self.assert_caught("tests/run", "x" + most, "columns")
+        self.assert_clean("README.md", "x" + most)
+        self.assert_clean("core/a.cpp", most.replace("x", "é"))
 
     def test_long_files(self):
         self.assert_clean("core/a.cpp", "\n" * 400)
@@ -188,11 +190,14 @@ class Coroutines(Case):
                 self.assert_caught("core/a.cpp", coroutine(line), "braced aggregate")
 
     def test_lambda_bodies_are_looked_into(self):
-        self.assert_caught("core/a.cpp", coroutine("auto step = [&]() -> core::Awaitable<void> {",
-                                                   "  co_await write(Options{a, b});", "};"), "braced aggregate")
-        self.assert_caught("core/a.cpp", coroutine("group.spawn([](Room& room) -> core::Awaitable<void> {",
-                                                   "  const int a = b ? co_await room.size() : 0;",
-                                                   "}(*this));"), "conditional")
+        named = coroutine("auto step = [&]() -> core::Awaitable<void> {",
+                          "  co_await write(Options{a, b});",
+                          "};")
+        self.assert_caught("core/a.cpp", named, "braced aggregate")
+        temporary = coroutine("group.spawn([](Room& room) -> core::Awaitable<void> {",
+                              "  const int a = b ? co_await room.size() : 0;",
+                              "}(*this));")
+        self.assert_caught("core/a.cpp", temporary, "conditional")
 
     def test_plain_lines_pass(self):
         for lines in [
@@ -234,9 +239,10 @@ class Coroutines(Case):
         ]:
             with self.subTest(head=head):
                 self.assert_clean("core/a.cpp", f"{head}\n  co_await wait();\n}}\n")
-        self.assert_clean("core/a.cpp", "namespace core {\nnamespace {\nclass Room final : public House {\n public:\n"
-                                        "  Awaitable<void> work() { co_await wait(); }\n  Options options_{1, 2};\n"
-                                        "};\n}\n}\n")
+        self.assert_clean("core/a.cpp",
+                          "namespace core {\nnamespace {\nclass Room final : public House {\n public:\n"
+                          "  Awaitable<void> work() { co_await wait(); }\n  Options options_{1, 2};\n"
+                          "};\n}\n}\n")
 
 
 class Program(unittest.TestCase):
@@ -246,8 +252,8 @@ class Program(unittest.TestCase):
                 os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
                 with open(os.path.join(root, path), "w", encoding="utf-8") as file:
                     file.write(text)
-            return subprocess.run([sys.executable, os.path.join(HERE, "tidy"), root], capture_output=True, text=True,
-                                  check=False)
+            return subprocess.run([sys.executable, "-B", os.path.join(HERE, "tidy"), root],
+                                  capture_output=True, text=True, check=False)
 
     def test_a_clean_house_passes(self):
         done = self.run_tidy({"core/a.h": "#pragma once\n"})

@@ -1,4 +1,4 @@
-"""C++ source as tokens, as statements and as nested brackets: as much of the language as the tidy rules need."""
+"""C++ source as tokens, statements and nested brackets: as much of the language as the tidy rules need."""
 
 import re
 from dataclasses import dataclass, field
@@ -114,8 +114,9 @@ def opens_block(siblings, parent):
         before = statement[arrow - 1] if arrow > 0 else None
         parameters = isinstance(before, Group) and before.opening == "("
         qualified = isinstance(before, Token) and before.text in {"mutable", "const", "noexcept"}
-        if (parameters or qualified) and all(
-                not isinstance(i, Group) and re.match(r"[\w:<>,*&]+$", i.text) for i in statement[arrow + 1:]):
+        is_type = all(not isinstance(item, Group) and re.match(r"[\w:<>,*&]+$", item.text)
+                      for item in statement[arrow + 1:])
+        if (parameters or qualified) and is_type:
             return True
     # Type f() const& {   and   requires Concept<T> {
     return last.text in {"&", "&&"} and len(statement) > 1 and any(
@@ -197,8 +198,8 @@ def in_expression(current):
     for index in range(len(current) - 1, -1, -1):
         item = current[index]
         if isinstance(item, Group) and item.opening == "[" and is_lambda_introducer(current[:index]):
-            attribute = len(item.items) == 1 and isinstance(item.items[0], Group) and item.items[0].opening == "["
-            return not attribute
+            inside = item.items[0] if item.items else None
+            return not (isinstance(inside, Group) and inside.opening == "[")  # an [[attribute]]
     return False
 
 

@@ -26,8 +26,7 @@ TEST(MountTable, ReadsALineWithoutTagsAndWithBlanksInItsNames) {
 }
 
 TEST(MountTable, RefusesWhatIsNoLine) {
-  for (const char* line :
-       {"", "- - -", "1 2 3:4 / /m rw", "1 2 3:4 / /m rw - ext4 src", "1 2 3:4 / /m rw shared:1"}) {
+  for (const char* line : {"", "- - -", "1 2 3:4 / /m rw", "1 2 3:4 / /m rw - ext4 src", "1 2 3:4 / /m rw shared:1"}) {
     EXPECT_FALSE(fuse::parse_mount_line(line)) << line;
   }
 }

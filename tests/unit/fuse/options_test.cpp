@@ -126,16 +126,14 @@ TEST(Options, WhatIsMissingIsNamed) {
 }
 
 TEST(Options, ComplaintsAreOneLine) {
-  for (const std::string& line :
-       {complaint({}), complaint({"a"}), complaint({"--what"}), complaint_about("what")}) {
+  for (const std::string& line : {complaint({}), complaint({"a"}), complaint({"--what"}), complaint_about("what")}) {
     EXPECT_EQ(line.find('\n'), std::string::npos) << line;
   }
 }
 
 TEST(Options, HelpAndVersionComeBeforeComplaints) {
   EXPECT_NE(std::get<fuse::Printout>(parse({"-h"})).text.find("MOUNTPOINT"), std::string::npos);
-  EXPECT_NE(std::get<fuse::Printout>(parse({"create", "--help"})).text.find("--cluster-size"),
-            std::string::npos);
+  EXPECT_NE(std::get<fuse::Printout>(parse({"create", "--help"})).text.find("--cluster-size"), std::string::npos);
   EXPECT_TRUE(std::holds_alternative<fuse::ShowVersion>(parse({"-V"})));
   EXPECT_TRUE(std::holds_alternative<fuse::ShowVersion>(parse({"umount", "--version"})));
 }
@@ -151,8 +149,7 @@ TEST(Options, TheOtherVerbs) {
   EXPECT_TRUE(std::get<fuse::InfoOptions>(parse({"info", "--json", "a.qcow2"})).json);
   EXPECT_EQ(complaint({"create", "--cluster-size", "3k", "a", "1g"}),
             "--cluster-size 3k: expected a power of two from 512 to 2m");
-  EXPECT_EQ(complaint({"create", "--compression", "lz4", "a", "1g"}),
-            "--compression lz4: expected zlib or zstd");
+  EXPECT_EQ(complaint({"create", "--compression", "lz4", "a", "1g"}), "--compression lz4: expected zlib or zstd");
   EXPECT_EQ(complaint({"create", "a", "-5"}).find("accepted"), std::string::npos);
 }
 

@@ -33,8 +33,7 @@ constexpr std::size_t largest = 2048 * kibi;
 // ---- data ----
 
 enum class Kind { zeros, ones, random, text, mixed, far_repeats };
-constexpr Kind all_kinds[] = {Kind::zeros, Kind::ones,  Kind::random,
-                              Kind::text,  Kind::mixed, Kind::far_repeats};
+constexpr Kind all_kinds[] = {Kind::zeros, Kind::ones, Kind::random, Kind::text, Kind::mixed, Kind::far_repeats};
 
 Data random_data(std::size_t size, std::mt19937_64& random) {
   Data data(size);
@@ -47,8 +46,7 @@ std::vector<Data> make_vocabulary() {
   std::vector<Data> words(1000);
   for (Data& word : words) {
     word = random_data(2 + random() % 7, random);
-    for (std::byte& letter : word)
-      letter = static_cast<std::byte>('a' + std::to_integer<unsigned>(letter) % 26);
+    for (std::byte& letter : word) letter = static_cast<std::byte>('a' + std::to_integer<unsigned>(letter) % 26);
     word.push_back(std::byte{' '});
   }
   return words;
@@ -76,9 +74,7 @@ Data mixed_data(std::size_t size, std::mt19937_64& random) {
     const std::byte run = static_cast<std::byte>(random());
     for (std::size_t i = 0; i < length; ++i) {
       const bool copy = kind < 2 && distance <= data.size();
-      data.push_back(copy        ? data[data.size() - distance]
-                     : kind == 2 ? run
-                                 : static_cast<std::byte>(random()));
+      data.push_back(copy ? data[data.size() - distance] : kind == 2 ? run : static_cast<std::byte>(random()));
     }
   }
   data.resize(size);
@@ -123,8 +119,7 @@ Data octets(std::initializer_list<unsigned> values) {
 // Memory that ends where the next page may not be touched, and begins behind a canary.
 class GuardedMemory {
  public:
-  explicit GuardedMemory(std::size_t size)
-      : size_(size), mapped_((size + page + page - 1) / page * page + page) {
+  explicit GuardedMemory(std::size_t size) : size_(size), mapped_((size + page + page - 1) / page * page + page) {
     void* const memory = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     memory_ = static_cast<std::byte*>(memory);
@@ -228,13 +223,13 @@ Data zstd_frame(const Data& plain, bool checksum = false, bool content_size = tr
 // bytes.
 Data zstd_frame_of_window(unsigned window_log, unsigned length) {
   const unsigned block = length << 3 | 1u << 1 | 1u;  // size, type "repeat one byte", last
-  return octets({0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, block & 0xff, block >> 8 & 0xff,
-                 block >> 16, 0});
+  return octets(
+      {0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, block & 0xff, block >> 8 & 0xff, block >> 16, 0});
 }
 
 std::string described(CompressionType type, int level, Kind kind, std::size_t size) {
-  return (type == CompressionType::zstd ? "zstd level " : "deflate level ") + std::to_string(level) +
-         ", kind " + std::to_string(static_cast<int>(kind)) + ", " + std::to_string(size) + " bytes";
+  return (type == CompressionType::zstd ? "zstd level " : "deflate level ") + std::to_string(level) + ", kind " +
+         std::to_string(static_cast<int>(kind)) + ", " + std::to_string(size) + " bytes";
 }
 
 void expect_round_trip(CompressionType type, int level, Kind kind, std::size_t size) {
@@ -266,8 +261,7 @@ INSTANTIATE_TEST_SUITE_P(Codec, BothCodecs, testing::Values(CompressionType::zli
 TEST_P(BothCodecs, ReadBackWhatTheyWroteOfEveryKindAtEveryLevel) {
   for (int level = level_min; level <= level_max; ++level) {
     for (const Kind kind : all_kinds) {
-      for (const std::size_t size : {smallest, 4 * kibi, 64 * kibi})
-        expect_round_trip(GetParam(), level, kind, size);
+      for (const std::size_t size : {smallest, 4 * kibi, 64 * kibi}) expect_round_trip(GetParam(), level, kind, size);
     }
   }
 }
@@ -346,8 +340,8 @@ TEST_P(BothCodecs, RefuseAStreamThatIsCutOff) {
   const Data plain = make_data(Kind::text, 64 * kibi);
   const Data stored = compressed(GetParam(), level_default, plain).value();
   for (std::size_t kept = 0; kept + 1 < stored.size(); kept += 1 + kept / 8) {
-    EXPECT_TRUE(refuses(GetParam(), Data(stored.begin(), stored.begin() + static_cast<std::ptrdiff_t>(kept)),
-                        plain.size()))
+    EXPECT_TRUE(
+        refuses(GetParam(), Data(stored.begin(), stored.begin() + static_cast<std::ptrdiff_t>(kept)), plain.size()))
         << kept;
   }
 }
@@ -499,16 +493,14 @@ TEST(Zstd, RefusesABadOrMissingChecksum) {
 
 TEST(Zstd, ReadsFramesThatAskForAHugeWindow) {
   for (const unsigned window_log : {10u, 17u, 27u, 28u, 31u}) {
-    EXPECT_TRUE(reads_as(CompressionType::zstd, zstd_frame_of_window(window_log, 1024), Data(1024)))
-        << window_log;
+    EXPECT_TRUE(reads_as(CompressionType::zstd, zstd_frame_of_window(window_log, 1024), Data(1024))) << window_log;
   }
 }
 
 // ---- zero scan ----
 
 TEST(ZeroScan, FindsASingleByteWhereverItLies) {
-  for (const std::size_t size :
-       {1u, 2u, 7u, 8u, 63u, 64u, 65u, 127u, 128u, 129u, 511u, 512u, 4096u, 65536u}) {
+  for (const std::size_t size : {1u, 2u, 7u, 8u, 63u, 64u, 65u, 127u, 128u, 129u, 511u, 512u, 4096u, 65536u}) {
     Data data(size);
     EXPECT_TRUE(is_all_zero(data));
     for (std::size_t at = 0; at < size; at += (at >= 300 && at + 300 < size) ? 97 : 1) {

@@ -1,5 +1,5 @@
-// Claim   Things become durable in the order that ORDERING.md promises, at the cost it promises, and what fails is told.
-// Method  A whole image on a scripted file, one thread, a clock that stands still: one test is one history.
+// Claim   Things become durable in the order that ORDERING.md promises, at the cost it promises, and what fails is
+// told. Method  A whole image on a scripted file, one thread, a clock that stands still: one test is one history.
 #include "qcow2/flow/commit.h"
 
 #include <gtest/gtest.h>
@@ -253,8 +253,7 @@ TEST_P(Failing, AtAnyIndexIsReportedKeptAndHarmless) {
   EXPECT_GE(failures, GetParam() == Kind::barrier ? 6u : 9u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Operations, Failing, testing::Values(Kind::write, Kind::barrier), [](const auto& row) {
-  return row.param == Kind::write ? "Writes" : "Barriers";
-});
+INSTANTIATE_TEST_SUITE_P(Operations, Failing, testing::Values(Kind::write, Kind::barrier),
+                         [](const auto& row) { return row.param == Kind::write ? "Writes" : "Barriers"; });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What the tests of the compressed write cache share: a cache on a scripted file, and what they write into it.
+// What the tests of the compressed write cache share: a cache on a scripted file, and what they write into
+// it.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -42,7 +43,8 @@ struct Setup {
   std::uint64_t block_size = block;
 };
 
-/// A cache on a scripted file. At the end of each test it stops, and the file must have nothing to complain of.
+/// A cache on a scripted file. At the end of each test it stops, and the file must have nothing to complain
+/// of.
 class Bench {
  public:
   explicit Bench(const Setup& setup = {})

@@ -87,8 +87,9 @@ core::Awaitable<void> write_a_workload(CompressedWriteCache& cache, std::vector<
   for (std::uint64_t i = 0; i < 60; ++i) {
     const std::uint64_t length = 100 + i * 37 % 3000;
     const core::SharedBytes bytes = shared(sample(at, length));
-    co_await cache.write({at}, bytes);
-    written.push_back({{at}, length});
+    const HostExtent extent{{at}, length};
+    co_await cache.write(extent.at, bytes);
+    written.push_back(extent);
     at += length;
     if (i % 10 != 9) continue;
     co_await cache.flush();

@@ -1,5 +1,5 @@
-// Random histories of the compressed write cache against a map of bytes, with an owner like the real one: cursors that
-// only move on, jump to a fresh block at a flush, and get freed clusters back.
+// Random histories of the compressed write cache against a map of bytes, with an owner like the real one:
+// cursors that only move on, jump to a fresh block at a flush, and get freed clusters back.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -27,8 +27,8 @@ struct Shape {
 
 void PrintTo(const Shape& shape, std::ostream* out) { *out << shape.name; }
 
-/// Claim      Whatever was written reads back until its cluster is discarded; after a flush it is in the file; no write
-///            overlaps another in time and blocks, none is unaligned, and none needs a read.
+/// Claim      Whatever was written reads back until its cluster is discarded; after a flush it is in the
+///            file; no write overlaps another in time and blocks, none is unaligned, and none needs a read.
 class History {
  public:
   History(const Shape& shape, std::uint64_t seed)
@@ -80,7 +80,9 @@ class History {
     std::uint64_t last_fragment;  // that had completed when it began
   };
 
-  std::uint64_t below(std::uint64_t bound) { return std::uniform_int_distribution<std::uint64_t>(0, bound - 1)(random_); }
+  std::uint64_t below(std::uint64_t bound) {
+    return std::uniform_int_distribution<std::uint64_t>(0, bound - 1)(random_);
+  }
 
   void step() {
     const std::uint64_t choice = below(100);
@@ -103,7 +105,8 @@ class History {
 
   void write() {
     Cursor& cursor = cursors_[below(4) == 0 ? 1 : 0];
-    const std::uint64_t longest = below(3) == 0 ? shape_.cluster_size : std::min<std::uint64_t>(shape_.cluster_size, 700);
+    const std::uint64_t longest =
+        below(3) == 0 ? shape_.cluster_size : std::min<std::uint64_t>(shape_.cluster_size, 700);
     std::uint64_t length = 1 + below(longest);
     if (below(10) == 0 && cursor.at < cursor.end) {  // just up to the border
       length = std::min(shape_.cluster_size - cursor.at % shape_.cluster_size, shape_.cluster_size);
@@ -184,7 +187,8 @@ class History {
     EXPECT_EQ(std::memcmp(target.data(), bytes.data() + from, length), 0) << "reading " << at << "+" << from;
   }
 
-  // Of a cluster in which nobody writes any more, or sometimes of one with a cursor in it, whose owner goes on.
+  // Of a cluster in which nobody writes any more, or sometimes of one with a cursor in it, whose owner goes
+  // on.
   void discard() {
     const std::uint64_t index = below(next_index_ + 1);
     const std::uint64_t begin = index * shape_.cluster_size;
@@ -293,11 +297,11 @@ core::Awaitable<void> write_fragments(Stream& stream, std::uint64_t seed) {
     stream.cursor += length;
     const auto owner = std::make_shared<Bytes>(bytes_at(at, length));
     const core::SharedBytes payload(owner, *owner);
-    co_await stream.cache.write({at}, payload);
+    co_await stream.cache.write(HostOffset{at}, payload);
     stream.written.emplace_back(at, length);
     const auto [known_at, known_length] = stream.written[random() % stream.written.size()];
     Bytes target(known_length);
-    co_await stream.cache.read({known_at}, target);
+    co_await stream.cache.read(HostOffset{known_at}, target);
     EXPECT_TRUE(target == bytes_at(known_at, known_length));
   }
 }

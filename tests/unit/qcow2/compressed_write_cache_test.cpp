@@ -1,4 +1,5 @@
-// The compressed write cache against its contract, row by row. Failures and random histories have files of their own.
+// The compressed write cache against its contract, row by row. Failures and random histories have files of
+// their own.
 #include <gtest/gtest.h>
 
 #include "tests/unit/qcow2/compressed_write_cache_bench.h"
@@ -408,10 +409,10 @@ TEST(CompressedWriteCache, AdjacentClustersBecomeOneWriteOfAMegabyte) {
 
 TEST(CompressedWriteCache, PartialNeighboursJoinOnlyWhereTheirBytesMeet) {
   Bench bench;
-  bench.write(4000, 200);               // 0 and 1 meet at the border
-  bench.write(2 * cluster + 600, 10);   // 1 and 2 do not
+  bench.write(4000, 200);              // 0 and 1 meet at the border
+  bench.write(2 * cluster + 600, 10);  // 1 and 2 do not
   bench.write(6 * cluster, cluster - block);
-  bench.write(5 * cluster, 10);         // neither do 5 and 6
+  bench.write(5 * cluster, 10);  // neither do 5 and 6
   bench.file.hold(Kind::write);
   const auto flushing = bench.start_flush();
   ASSERT_EQ(bench.file.held(Kind::write), 4u) << "what is not one write goes side by side";

@@ -105,8 +105,8 @@ Program run(const std::string& command) {
 bool have_qemu_img() { return run("qemu-img --version").exit_status == 0; }
 
 std::string described(const CreateOptions& options) {
-  return std::to_string(options.size) + " bytes in clusters of " + std::to_string(options.cluster_size) +
-         ", " + std::to_string(options.refcount_bits) + "-bit refcounts, " +
+  return std::to_string(options.size) + " bytes in clusters of " + std::to_string(options.cluster_size) + ", " +
+         std::to_string(options.refcount_bits) + "-bit refcounts, " +
          (options.compression == CompressionType::zstd ? "zstd" : "zlib");
 }
 
@@ -120,8 +120,7 @@ void for_each_geometry(Judge judge) {
   bool zstd = false;
   for (const std::uint64_t cluster_size : {512u, 1024u, 4096u, 65536u, 2097152u}) {
     for (unsigned refcount_bits = 1; refcount_bits <= 64; refcount_bits *= 2) {
-      for (const std::uint64_t size :
-           {std::uint64_t{0}, 10 * mebi + 1, 100 * gibi, largest_disk(cluster_size)}) {
+      for (const std::uint64_t size : {std::uint64_t{0}, 10 * mebi + 1, 100 * gibi, largest_disk(cluster_size)}) {
         const CreateOptions options{size, cluster_size, refcount_bits,
                                     zstd ? CompressionType::zstd : CompressionType::zlib};
         zstd = !zstd;
@@ -175,8 +174,7 @@ TEST(Create, CountsEveryClusterOnceAndNoneBeyond) {
     EXPECT_GE(header.l1_entries, 1u);
     EXPECT_LE(header.l1_table.value + header.l1_entries * 8, file_size);
     EXPECT_EQ(file_size % options.cluster_size, 0u);
-    expect_each_cluster_counted_once(front_of(path, header.l1_table.value), header,
-                                     file_size / options.cluster_size);
+    expect_each_cluster_counted_once(front_of(path, header.l1_table.value), header, file_size / options.cluster_size);
     filesystem::remove(path);
   });
 }
@@ -211,8 +209,7 @@ TEST(Create, MakesImagesThatQemuCanWriteAndRead) {
     SCOPED_TRACE(described(options));
     const std::string path = scratch.file(std::to_string(cluster_size));
     create_image(path, options);
-    const Program io =
-        run("qemu-io -f qcow2 -c 'write -P 7 3M 2M' -c 'read -P 7 3M 2M' -c 'read -P 0 0 3M' " + path);
+    const Program io = run("qemu-io -f qcow2 -c 'write -P 7 3M 2M' -c 'read -P 7 3M 2M' -c 'read -P 0 0 3M' " + path);
     EXPECT_EQ(io.exit_status, 0) << io.output;
     EXPECT_EQ(run("qemu-img check -f qcow2 " + path).exit_status, 0);
   }
@@ -240,14 +237,12 @@ TEST(Create, RefusesAnExistingFileAndLeavesItAlone) {
   const Scratch scratch;
   const std::string path = scratch.file("precious");
   std::ofstream(path) << "data";
-  EXPECT_EQ(complaint([&] { create_image(path, {.size = mebi}); }),
-            path + ": already exists; remove it first");
+  EXPECT_EQ(complaint([&] { create_image(path, {.size = mebi}); }), path + ": already exists; remove it first");
   EXPECT_EQ(filesystem::file_size(path), 4u);
 
   const std::string link = scratch.file("link");
   filesystem::create_symlink(scratch.file("nowhere"), link);
-  EXPECT_EQ(complaint([&] { create_image(link, {.size = mebi}); }),
-            link + ": already exists; remove it first");
+  EXPECT_EQ(complaint([&] { create_image(link, {.size = mebi}); }), link + ": already exists; remove it first");
   EXPECT_EQ(scratch.files(), 2u);
 }
 
@@ -322,8 +317,8 @@ TEST_F(Info, TellsWhatWasCreated) {
   EXPECT_EQ(info.compression, CompressionType::zstd);
   EXPECT_EQ(info.backing_file, "");
   EXPECT_EQ(info.snapshots, 0u);
-  EXPECT_FALSE(info.dirty || info.corrupt || info.lazy_refcounts || info.extended_l2 ||
-               info.external_data_file || info.encrypted);
+  EXPECT_FALSE(info.dirty || info.corrupt || info.lazy_refcounts || info.extended_l2 || info.external_data_file ||
+               info.encrypted);
 }
 
 TEST_F(Info, TellsEachFeatureByItself) {
