@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 namespace core {
 
@@ -19,6 +20,12 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t size);
+  Buffer(Buffer&& other) noexcept : memory_(std::move(other.memory_)), size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    memory_ = std::move(other.memory_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
   static Buffer zeroed(std::size_t size);
 
   std::size_t size() const { return size_; }

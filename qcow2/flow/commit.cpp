@@ -24,9 +24,11 @@ core::Awaitable<void> Commit::make_durable() {
   ++open_batch_;
   stored_at_freeze_ = rooms_.placer.stored_bytes();
 
+  // The data reach the file. So do those that were discarded before they were ever named: their space is free once this
+  // batch is durable, and nothing may still be on its way there.
+  co_await rooms_.cache.flush();
   if (names_new_space) {
-    co_await rooms_.cache.flush();            // the data reach the file,
-    co_await rooms_.map.write_new_tables();   // and tables that nobody names yet,
+    co_await rooms_.map.write_new_tables();   // tables that nobody names yet,
     co_await rooms_.refcounts.write_dirty();  // and the counts that protect both.
     co_await rooms_.file.barrier();
   }

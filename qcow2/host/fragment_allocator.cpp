@@ -85,13 +85,7 @@ void FragmentAllocator::leave_filled_chunks() {
 }
 
 void FragmentAllocator::pass_over(HostOffset at) {
-  if (cursor_ == at) return;
-  const bool same_chunk = core::align_down(cursor_.value, chunk_) == core::align_down(at.value, chunk_);
-  if (same_chunk) {
-    cache_.skip_to(cursor_, at);
-  } else if (!core::is_aligned(cursor_.value, chunk_)) {
-    cache_.set_cluster_end(cursor_);
-  }
+  if (cursor_ < at) cache_.skip_to(cursor_, at);
 }
 
 void FragmentAllocator::seal() {

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 
 import content
 import harness
@@ -26,13 +25,11 @@ class Mount(harness.MountCase):
         image = self.create(MiB)
         point = self.path("point")
         os.mkdir(point)
-        process = subprocess.Popen([QCOWFS, image, point, "-f", "-o", "ro"], stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        harness.wait_for(lambda: point in harness.mounts(), 20)
+        process = self.start(point, image, point, "-f", "-o", "ro")
+        with self.assertRaises(OSError):
+            open(os.path.join(point, "disk.raw"), "r+b")
         run(QCOWFS, "umount", point)
-        self.assertEqual(process.wait(20 * harness.PATIENCE), 0)
+        self.assertEqual(self.end(process), 0)
 
     def test_names_of_the_disk(self):
         for name, disk in [("a.qcow2", "a.raw"), ("b.img", "b.img.raw"), ("c d.qcow2", "c d.raw"),
@@ -230,6 +227,46 @@ class Unmount(harness.MountCase):
         daemon.must_be_over()  # the flush may still have been under way
         self.judge(image, twin)
 
+    def test_what_could_not_be_stored_is_said(self):
+        """The host's file system is too small: an error at a write, or at the unmount; never silence."""
+        if os.geteuid() != 0:
+            self.lacks("only root can make a small file system")
+        host = self.path("host")
+        os.mkdir(host)
+        run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", host)
+        self.addCleanup(run, "umount", host)
+        image = os.path.join(host, "disk.qcow2")
+        run(QCOWFS, "create", image, 64 * MiB)
+        for size in (5 * MiB, 20 * MiB):
+            with self.subTest(size=size):
+                self.fill(image, content.noise(size, size), room=6 * MiB)
+
+    def fill(self, image, data, room):
+        point = self.path(f"point-{self.next_number()}")
+        os.mkdir(point)
+        process = self.start(point, "-f", image, point)
+        refused_at = None
+        try:
+            for offset in range(0, len(data), MiB):
+                refused_at = offset
+                harness.write_at(os.path.join(point, "disk.raw"), offset, data[offset:offset + MiB])
+            refused_at = None
+        except OSError as error:
+            self.assertIn(error.errno, (errno.ENOSPC, errno.EIO))
+        done = run(QCOWFS, "umount", point, expect=None)
+        status = self.end(process)
+        self.assertNotIn(point, harness.mounts())
+        self.assertEqual(done.returncode == 0, status == 0, (done.stderr, status))
+        if done.returncode != 0:
+            self.assertGreater(len(data), room, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        elif refused_at is None:
+            self.assertLess(len(data), room, "more was taken than there is room for")
+        judged = run("qemu-img", "check", "-q", "-f", "qcow2", image, expect=None)
+        self.assertIn(judged.returncode, (0, 3), judged.stdout)  # at worst leaks
+        if len(data) < room:
+            self.assertEqual((done.returncode, refused_at, judged.returncode), (0, None, 0))
+
     def test_what_is_not_ours(self):
         self.refused(QCOWFS, "umount", self.folder, names=[self.folder], says="not|no ")
         self.refused(QCOWFS, "umount", self.path("missing"), names=[self.path("missing")])
@@ -264,17 +301,11 @@ class Signals(harness.MountCase):
         twin = self.twin(4 * MiB)
         point = self.path("point")
         os.mkdir(point)
-        log = self.path("log")
-        with open(log, "wb") as file:
-            process = subprocess.Popen([QCOWFS, "-f", image, point], stdin=subprocess.DEVNULL, stderr=file,
-                                       stdout=file)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        harness.wait_for(lambda: point in harness.mounts(), 20)
+        process = self.start(point, "-f", image, point)
         for disk in (os.path.join(point, "disk.raw"), twin):
             harness.write_at(disk, 1, content.text(MiB, 1))
         process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(30 * harness.PATIENCE), 0)
+        self.assertEqual(self.end(process), 0)
         self.assertNotIn(point, harness.mounts())
         self.judge(image, twin)
 
@@ -282,18 +313,12 @@ class Signals(harness.MountCase):
         image = self.create(MiB)
         point = self.path("point")
         os.mkdir(point)
-        log = self.path("log")
-        with open(log, "wb") as file:
-            process = subprocess.Popen([QCOWFS, "-d", image, point], stdin=subprocess.DEVNULL, stderr=file,
-                                       stdout=file)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        harness.wait_for(lambda: point in harness.mounts(), 20)
+        process = self.start(point, "-d", image, point)
         harness.write_at(os.path.join(point, "disk.raw"), 0, b"x")
         self.assertIsNone(process.poll())
         run(QCOWFS, "umount", point)
-        self.assertEqual(process.wait(30 * harness.PATIENCE), 0)
-        self.assertGreater(os.path.getsize(log), 0)
+        self.assertEqual(self.end(process), 0)
+        self.assertGreater(os.path.getsize(process.log), 0)
 
 
 class Create(harness.MountCase):

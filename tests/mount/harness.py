@@ -72,8 +72,6 @@ def mounts():
 
 def fuse_obstacle():
     """Why nothing can be mounted here, or nothing."""
-    if not os.path.exists(QCOWFS):
-        return f"{QCOWFS} has not been built"
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
@@ -127,13 +125,7 @@ class Daemon:
                                             stderr=log)
         wait_for(lambda: self.point in mounts() or self.process.poll() is not None, 60)
         if self.process.poll() is not None:
-            raise AssertionError(f"qcowfs ended with {self.process.returncode}: {self.read_log()}")
-
-    def read_log(self):
-        if self.log is None:
-            return ""
-        with open(self.log, encoding="utf-8", errors="replace") as file:
-            return file.read()
+            raise AssertionError(f"qcowfs ended with {self.process.returncode}: {read_text(self.log)}")
 
     def unmount(self, timeout=120):
         """`qcowfs umount`: when it returns, the image is released and everything was durable."""
@@ -155,7 +147,7 @@ class Daemon:
             status = self.process.wait(60 * PATIENCE)
         except subprocess.TimeoutExpired as error:
             raise AssertionError("the daemon still runs after the unmount") from error
-        log = self.read_log()
+        log = read_text(self.log)
         if status != 0 or SANITIZER_REPORT.search(log):
             raise AssertionError(f"the daemon ended with {status}; its log:\n{log[-20000:]}")
 
@@ -186,6 +178,11 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def read_text(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def find_daemon(image, point=None):
@@ -230,6 +227,7 @@ class MountCase(unittest.TestCase):
     maxDiff = None
 
     def setUp(self):
+        self.assertTrue(os.path.exists(QCOWFS), f"{QCOWFS} has not been built")
         obstacle = fuse_obstacle()
         if obstacle:
             self.lacks(obstacle)
@@ -277,6 +275,26 @@ class MountCase(unittest.TestCase):
 
     def mount(self, image, *options, over_file=False, arguments=()):
         return Daemon(self, image, options, over_file, arguments)
+
+    def start(self, point, *arguments):
+        """Starts qcowfs in the foreground and waits until `point` is a live mount. The process, with the path of its
+        log as `log`."""
+        log = self.path(f"log-{self.next_number()}")
+        with open(log, "wb") as file:
+            process = subprocess.Popen([QCOWFS, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        process.log = log
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        wait_for(lambda: point in mounts() or process.poll() is not None, 60)
+        self.assertIsNone(process.poll(), read_text(log))
+        return process
+
+    def end(self, process):
+        """The exit status of what start() started, which ends by itself, and without a sanitizer's report."""
+        status = process.wait(60 * PATIENCE)
+        log = read_text(process.log)
+        self.assertIsNone(SANITIZER_REPORT.search(log), log[-20000:])
+        return status
 
     def check(self, image):
         """qemu-img check's verdict: no errors and no leaks. Its figures."""

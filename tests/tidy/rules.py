@@ -116,7 +116,7 @@ def blank_strings_kept(text):
 
 
 def columns(path, text):
-    if is_prose(path):
+    if is_prose(path) or path.endswith(".json"):
         return
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > COLUMNS_MAX:

@@ -26,6 +26,7 @@
 #include "core/error.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/refcount_view.h"
+#include "qcow2/codec/codec.h"
 #include "qcow2/info.h"
 
 namespace qcow2 {
