@@ -39,11 +39,13 @@ const boost::system::error_category& error_category() {
 
 ErrorCode make_error_code(Errc code) { return {static_cast<int>(code), error_category()}; }
 
-void fail(Errc code, const std::string& sentence) { throw SentenceError(make_error_code(code), sentence); }
+void fail(const ErrorCode& code, const std::string& sentence) { throw SentenceError(code, sentence); }
+
+void fail(Errc code, const std::string& sentence) { fail(make_error_code(code), sentence); }
 
 void fail_errno(int error_number, const std::string& sentence) {
   const ErrorCode code(error_number, boost::system::system_category());
-  throw SentenceError(code, sentence + ": " + code.message());
+  fail(code, sentence + ": " + code.message());
 }
 
 std::string describe(const std::exception& error) {

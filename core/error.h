@@ -29,6 +29,7 @@ using Result = boost::system::result<T>;
 
 /// Throws Error with a sentence that says which thing, what is wrong and what to do.
 [[noreturn]] void fail(Errc code, const std::string& sentence);
+[[noreturn]] void fail(const ErrorCode& code, const std::string& sentence);
 /// The same for an errno value.
 [[noreturn]] void fail_errno(int error_number, const std::string& sentence);
 

@@ -58,8 +58,11 @@ Disk::~Disk() = default;
 
 core::Awaitable<void> Disk::open() {
   co_await map_.open(tables_);
-  if (options_.read_only) co_return;
-  co_await refcounts_.open(refcount_table_, refcount_table_clusters_);
+  if (!options_.read_only) co_await refcounts_.open(refcount_table_, refcount_table_clusters_);
+}
+
+void Disk::start() {
+  if (options_.read_only) return;
   encoder_.start();
   keeper_running_ = true;
   boost::asio::co_spawn(engine_.executor(), keep_committing(), core::Supervised{"background commits"});
@@ -85,7 +88,9 @@ core::Awaitable<std::uint64_t> Disk::entry_of(GuestCluster cluster) {
 }
 
 core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target) {
-  CHECK(at.value + target.size() <= size_ || target.empty());
+  if (at.value > size_ || target.size() > size_ - at.value) {
+    core::fail(core::Errc::bad_argument, options_.name + ": a read beyond the end of the disk");
+  }
   const Readers::Ticket ticket = readers_.enter();
   core::TaskGroup pieces(engine_.executor());
   std::uint64_t done = 0;

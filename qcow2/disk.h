@@ -33,8 +33,10 @@ class Disk final : public core::GuestDisk {
        const ImageOptions& options);
   ~Disk() override;
 
-  /// Reads the tables and starts the encoder lanes.
+  /// Reads the tables.
   core::Awaitable<void> open();
+  /// Starts the encoder lanes and the background commits: from then on close() must be awaited.
+  void start();
   HeaderSector& header_sector() { return header_sector_; }
 
   std::uint64_t size() const override { return size_; }

@@ -15,6 +15,15 @@
 namespace qcow2 {
 namespace {
 
+// A file that was cut short must not be taken for an empty disk: what lies beyond its end would read as zeros.
+void require_tables_within_file(const Header& header, std::uint64_t file_size, const std::string& name) {
+  const std::uint64_t l1_end = header.l1_table.value + std::uint64_t{header.l1_entries} * 8;
+  const std::uint64_t refcounts_end = header.refcount_table.value + 8;
+  if (std::max(header.l1_entries == 0 ? 0 : l1_end, refcounts_end) > file_size) {
+    core::fail(core::Errc::corrupt_image, name + ": the image file ends before its tables; it was cut short");
+  }
+}
+
 // What a writer that does not keep them up to date must clear before its first write.
 core::Awaitable<void> clear_autoclear_features(HeaderSector& sector, const Header& header, const std::string& name) {
   if (header.version < 3 || header.autoclear_features == 0) co_return;
@@ -40,9 +49,16 @@ core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engin
   co_await file.read_at(HostOffset{0}, first_cluster.span());
   parse_extensions(header, first_cluster.span(), options.name);
 
+  require_tables_within_file(header, file.size(), options.name);
+
   auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), options);
-  co_await disk->open();
-  if (!options.read_only) co_await clear_autoclear_features(disk->header_sector(), header, options.name);
+  try {
+    co_await disk->open();
+    if (!options.read_only) co_await clear_autoclear_features(disk->header_sector(), header, options.name);
+  } catch (const core::Error& error) {
+    core::fail(error.code(), options.name + ": " + core::describe(error));
+  }
+  disk->start();
   co_return disk;
 }
 
