@@ -52,7 +52,7 @@ class Refcounts {
  private:
   struct Position {
     HostOffset slice;
-    std::uint64_t index;  ///< of the refcount within the slice
+    std::uint64_t index = 0;  ///< of the refcount within the slice
   };
   struct Growth {
     std::uint64_t blocks = 1;

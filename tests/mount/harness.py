@@ -120,7 +120,7 @@ class Daemon:
 
     def start_in_foreground(self, arguments):
         self.log = os.path.join(self.case.folder, f"log-{self.case.next_number()}")
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen([QCOWFS, *arguments, "-f"], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log)
         wait_for(lambda: self.point in mounts() or self.process.poll() is not None, 60)
@@ -280,7 +280,7 @@ class MountCase(unittest.TestCase):
         """Starts qcowfs in the foreground and waits until `point` is a live mount. The process, with the path of its
         log as `log`."""
         log = self.path(f"log-{self.next_number()}")
-        with open(log, "wb") as file:
+        with open(log, "ab") as file:
             process = subprocess.Popen([QCOWFS, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         process.log = log
         self.addCleanup(process.wait)
