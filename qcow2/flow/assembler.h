@@ -18,17 +18,19 @@
 #include "core/block_file.h"
 #include "core/engine.h"
 #include "core/fail_stop.h"
-#include "qcow2/flow/byte_ranges.h"
 #include "qcow2/format/geometry.h"
+#include "qcow2/host/range_set.h"
 
 namespace qcow2 {
+
+using ByteRange = RangeSet::Range;  ///< bytes within one guest cluster
 
 /// A cluster on its way to the encoder.
 struct SealedCluster {
   GuestCluster guest;
   core::SharedBytes payload;               ///< all of it, where one write brought a whole cluster; else
   std::shared_ptr<core::Buffer> gathered;  ///< its known bytes are set, the rest comes from what was there before
-  ByteRanges known;
+  RangeSet known;
   std::uint64_t born = 0;
   bool superseded = false;  ///< the guest discarded the cluster meanwhile: it must not reach the map
 
@@ -76,7 +78,7 @@ class Assembler {
   struct Gathering {
     core::SharedBytes payload;
     std::shared_ptr<core::Buffer> gathered;
-    ByteRanges known;
+    RangeSet known;
     std::uint64_t born = 0;
     std::chrono::steady_clock::time_point since;
     bool seal_wanted = false;  ///< as soon as the layer below has its place
