@@ -39,6 +39,13 @@ class BlockFile {
   /// Makes every completed write, the file's length included, survive a power cut.
   virtual Awaitable<void> barrier() = 0;
   virtual Awaitable<void> truncate(std::uint64_t size) = 0;
+  /// Has the file system set space aside for [at, at + length), which may lie beyond the end; neither bytes nor length
+  /// of the file change. Throws ENOSPC where there is not that much; false where the file system makes no such
+  /// promises.
+  virtual Awaitable<bool> reserve(FileOffset at, std::uint64_t length) = 0;
+  /// Gives the space of [at, at + length) back, where the file system can: from then on it reads as it did, or as
+  /// zeros. The file's length does not change.
+  virtual Awaitable<void> punch(FileOffset at, std::uint64_t length) = 0;
 
   Awaitable<void> write_at(FileOffset at, Bytes source) { co_await write_at(at, std::span<const Bytes>(&source, 1)); }
 };

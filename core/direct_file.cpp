@@ -72,6 +72,16 @@ void write_fully(int fd, FileOffset at, std::span<const Bytes> pieces) {
   }
 }
 
+// False where the file system knows no such operation.
+bool allocate_blocks(int fd, int mode, FileOffset at, std::uint64_t length, const char* doing) {
+  while (::fallocate(fd, mode, static_cast<off_t>(at.value), static_cast<off_t>(length)) != 0) {
+    if (errno == EOPNOTSUPP || errno == ENOSYS) return false;
+    if (errno != EINTR)
+      fail_errno(errno, std::string(doing) + " space of the image at byte " + std::to_string(at.value));
+  }
+  return true;
+}
+
 }  // namespace
 
 DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct)
@@ -172,6 +182,18 @@ Awaitable<void> DirectFile::truncate(std::uint64_t size) {
   };
   co_await run(engine_.pool(), job);
   size_ = size;
+}
+
+Awaitable<bool> DirectFile::reserve(FileOffset at, std::uint64_t length) {
+  auto job = [fd = fd_.get(), at, length] { return allocate_blocks(fd, FALLOC_FL_KEEP_SIZE, at, length, "reserving"); };
+  co_return co_await run(engine_.pool(), job);
+}
+
+Awaitable<void> DirectFile::punch(FileOffset at, std::uint64_t length) {
+  auto job = [fd = fd_.get(), at, length] {
+    return allocate_blocks(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, length, "giving back");
+  };
+  co_await run(engine_.pool(), job);
 }
 
 }  // namespace core

@@ -29,6 +29,8 @@ class DirectFile final : public BlockFile {
   Awaitable<void> write_at(FileOffset at, std::span<const Bytes> pieces) override;
   Awaitable<void> barrier() override;
   Awaitable<void> truncate(std::uint64_t size) override;
+  Awaitable<bool> reserve(FileOffset at, std::uint64_t length) override;
+  Awaitable<void> punch(FileOffset at, std::uint64_t length) override;
 
   int descriptor() const { return fd_.get(); }
   bool direct() const { return direct_; }

@@ -145,6 +145,24 @@ core::Awaitable<void> ScriptedFile::truncate(std::uint64_t size) {
   operations_[operation].done = true;
 }
 
+core::Awaitable<bool> ScriptedFile::reserve(core::FileOffset at, std::uint64_t length) {
+  const std::size_t operation = begin({Kind::reserve, at.value, length, 0, true, false, 0});
+  const std::optional<Failure> failure = co_await pass_gate(Kind::reserve);
+  if (failure) fail_operation(operation, failure->error_number);
+  operations_[operation].done = true;
+  co_return true;
+}
+
+core::Awaitable<void> ScriptedFile::punch(core::FileOffset at, std::uint64_t length) {
+  const std::size_t operation = begin({Kind::punch, at.value, length, 0, true, false, 0});
+  const std::optional<Failure> failure = co_await pass_gate(Kind::punch);
+  if (failure) fail_operation(operation, failure->error_number);
+  const std::lock_guard lock(memory_mutex_);
+  const std::uint64_t end = std::min<std::uint64_t>(memory_.size(), at.value + length);
+  if (at.value < end) std::memset(memory_.data() + at.value, 0, end - at.value);
+  operations_[operation].done = true;
+}
+
 std::size_t ScriptedFile::begin(const Operation& operation) {
   operations_.push_back(operation);
   return operations_.size() - 1;

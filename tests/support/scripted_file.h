@@ -20,7 +20,7 @@ namespace test {
 /// Threads    The engine's executor.
 class ScriptedFile final : public core::BlockFile {
  public:
-  enum class Kind { read, write, barrier, truncate };
+  enum class Kind { read, write, barrier, truncate, reserve, punch };
 
   struct Operation {
     Kind kind = Kind::read;
@@ -71,6 +71,8 @@ class ScriptedFile final : public core::BlockFile {
   core::Awaitable<void> write_at(core::FileOffset at, std::span<const core::Bytes> pieces) override;
   core::Awaitable<void> barrier() override;
   core::Awaitable<void> truncate(std::uint64_t size) override;
+  core::Awaitable<bool> reserve(core::FileOffset at, std::uint64_t length) override;
+  core::Awaitable<void> punch(core::FileOffset at, std::uint64_t length) override;
 
  private:
   struct Failure {
