@@ -1,33 +1,42 @@
-// After one failed write or barrier nobody knows what the device holds: retrying would lie. The first error stays.
+// What keeps a disk from making things durable: for good, or until there is space again.
 #pragma once
 
 #include <exception>
+#include <functional>
+#include <string>
 
 #include "core/error.h"
 
 namespace core {
 
-/// The sticky error of one disk. Belongs to the engine's strand.
+/// After one failed write or barrier nobody knows what the device holds: retrying would lie, so the first such failure
+/// stays. Want of space is different: nothing was lost, and it ends.
+/// Threads    The engine's strand.
 class FailStop {
  public:
-  bool failed() const { return static_cast<bool>(code_); }
-  ErrorCode code() const { return code_; }
+  /// `wake` is called whenever check() may answer differently: those who wait for something must look again.
+  void on_change(std::function<void()> wake) { wake_ = std::move(wake); }
 
-  /// Remembers the first failure; later ones change nothing.
-  void record(const std::exception& error) {
-    if (failed()) return;
-    const auto* known = dynamic_cast<const Error*>(&error);
-    code_ = known != nullptr ? known->code() : make_error_code(Errc::device_failed);
-    sentence_ = describe(error);
-  }
+  bool failed() const { return static_cast<bool>(code_); }
+  bool short_of_space() const { return short_of_space_; }
+  /// What check() would throw, or none.
+  ErrorCode code() const;
+
+  /// Remembers the first failure, and says so in the log; later ones change nothing.
+  void record(const std::exception& error);
+  /// Writes are waiting for space on the host, or are no longer.
+  void set_short_of_space(bool is_short);
+
+  /// Throws the remembered failure; else ENOSPC while writes wait for space.
+  void check() const;
   /// Throws the remembered failure.
-  void check() const {
-    if (failed()) throw Error(code_, sentence_);
-  }
+  void check_failed() const;
 
  private:
   ErrorCode code_;
   std::string sentence_;
+  bool short_of_space_ = false;
+  std::function<void()> wake_;
 };
 
 }  // namespace core

@@ -30,7 +30,6 @@ class Disk::Changing {
 Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
            const ImageOptions& options)
     : engine_(engine),
-      file_(file),
       options_(options),
       version_(header.version),
       geometry_(header.geometry),
@@ -40,19 +39,26 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       budget_(limits::share_out(options.cache_size, geometry_.cluster_size())),
       fresh_block_(std::max<std::uint64_t>(limits::fresh_block_bytes, file.block_size())),
       size_(core::align_down(header.size, sector_size)),  // QEMU ignores a fraction of a sector too
+      file_(file, failure_),
       codec_(make_codec(header.compression, options.level)),
-      header_sector_(file, std::move(first_sector)),
-      refcounts_(engine, file, header_sector_, geometry_),
-      clusters_(refcounts_, geometry_),
-      cache_(engine, file, FragmentAllocator::chunk_size(geometry_, fresh_block_), budget_.compressed_bytes),
+      header_sector_(file_, std::move(first_sector)),
+      refcounts_(engine, file_, header_sector_, geometry_, options.tables_size / 2),
+      space_(file_, refcounts_, geometry_),
+      clusters_(refcounts_, space_, geometry_),
+      cache_(engine, file_, FragmentAllocator::chunk_size(geometry_, fresh_block_), budget_.compressed_bytes),
       fragments_(clusters_, refcounts_, cache_, geometry_, fresh_block_),
-      map_(engine, file, header_sector_, clusters_, geometry_),
-      reader_(engine, file, cache_, *codec_, geometry_, version_, budget_.decoded_bytes),
+      map_(engine, file_, header_sector_, clusters_, geometry_, options.tables_size / 2),
+      reader_(engine, file_, cache_, *codec_, geometry_, version_, budget_.decoded_bytes),
       assembler_(engine, failure_, geometry_, budget_.dirty_bytes),
-      placer_(file, clusters_, fragments_, cache_, geometry_, fresh_block_),
+      placer_(file_, clusters_, fragments_, cache_, geometry_, fresh_block_),
       encoder_(engine, {assembler_, reader_, readers_, map_, placer_, *codec_, failure_}, geometry_, version_),
-      commit_(engine, {file, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
-              geometry_) {}
+      commit_(engine, {file_, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
+              geometry_) {
+  failure_.on_change([this] {
+    assembler_.wake_all();
+    commit_.wake_all();
+  });
+}
 
 Disk::~Disk() = default;
 
@@ -63,6 +69,7 @@ core::Awaitable<void> Disk::open() {
 
 void Disk::start() {
   if (options_.read_only) return;
+  file_.be_patient();
   encoder_.start();
   keeper_running_ = true;
   boost::asio::co_spawn(engine_.executor(), keep_committing(), core::Supervised{"background commits"});
@@ -70,7 +77,44 @@ void Disk::start() {
 
 void Disk::require_writable() const {
   if (options_.read_only) core::fail(core::Errc::read_only, options_.name + ": mounted read-only");
-  failure_.check();
+  failure_.check_failed();
+}
+
+std::uint64_t Disk::allocated_bytes() const {
+  const std::uint64_t bytes = file_.allocated_bytes();
+  return bytes - std::min(bytes, space_.set_aside_behind(file_.size()));
+}
+
+core::ErrorCode Disk::failure() const {
+  const core::ErrorCode failure = failure_.code();
+  return failure ? failure : assembler_.hindrance();
+}
+
+std::uint64_t Disk::clusters_needed() const {
+  // A dirty cluster may have to be stored as it is, and alone behind an L2 table; one smaller than a block may also
+  // lose a cluster to alignment.
+  const std::uint64_t per_dirty = placer_.overwrites() ? 2 : 3;
+  const std::uint64_t chunk = FragmentAllocator::chunk_size(geometry_, fresh_block_) >> geometry_.cluster_bits;
+  const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(size_) * 8);
+  const std::uint64_t needed = (assembler_.dirty_clusters() + 1) * per_dirty + map_.tables_wanted();
+  return needed + needed / geometry_.refcounts_per_block() + refcounts_.growth_clusters() + 2 * l1_clusters + 8 * chunk;
+}
+
+core::Awaitable<void> Disk::admit() {
+  co_await commit_.wait_for_room();
+  co_await assembler_.wait_for_room();
+  if (space_.holds(clusters_needed())) co_return;
+  try {
+    co_await space_.ensure(clusters_needed());
+    co_return;
+  } catch (const core::Error& error) {
+    if (!core::means_no_space(error.code())) throw;
+  }
+  // Not all that is taken will be needed, and some of it is about to be given back.
+  co_await commit_.flush();
+  co_await commit_.wait_until_idle();
+  co_await space_.recount();
+  co_await space_.ensure(clusters_needed());
 }
 
 std::uint64_t Disk::size_max() const {
@@ -138,11 +182,11 @@ core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload
   }
   while (reshaping_) co_await shape_free_.wait();
   const Changing changing(*this);
+  co_await file_.retry();
   if (at.value + payload.size() > size_) co_await grow(at.value + payload.size());
   std::uint64_t done = 0;
   while (done < payload.size()) {
-    co_await commit_.wait_for_room();
-    co_await assembler_.wait_for_room();
+    co_await admit();
     const GuestOffset from = at + done;
     const std::uint64_t within = geometry_.within_cluster(from);
     const std::uint64_t length = std::min<std::uint64_t>(geometry_.cluster_size() - within, payload.size() - done);
@@ -191,7 +235,7 @@ GuestCluster Disk::end_of_nothing(GuestCluster cluster, GuestOffset limit) const
 }
 
 core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
-  co_await assembler_.wait_for_room();
+  co_await admit();
   if (!assembler_.holds(cluster)) {
     const Readers::Ticket ticket = readers_.enter();
     const std::uint64_t entry = co_await entry_of(cluster);
@@ -235,7 +279,8 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
 core::Awaitable<void> Disk::shrink(std::uint64_t size) {
   reshaping_ = true;
   while (changing_ != 0) co_await shape_free_.wait();
-  const GuestOffset old_end{core::align_up(size_, geometry_.cluster_size())};
+  const std::uint64_t old_size = size_;
+  const GuestOffset old_end{core::align_up(old_size, geometry_.cluster_size())};
   std::exception_ptr error;
   try {
     co_await zero_range(GuestOffset{size}, old_end, l2_entry_unallocated);
@@ -247,6 +292,7 @@ core::Awaitable<void> Disk::shrink(std::uint64_t size) {
     map_.drop_tables(geometry_.l1_entries(size));
   } catch (...) {
     error = std::current_exception();
+    size_ = old_size;  // what was cut off reads as zeros, and stays part of the disk
   }
   reshaping_ = false;
   shape_free_.wake_all();
@@ -254,7 +300,7 @@ core::Awaitable<void> Disk::shrink(std::uint64_t size) {
 }
 
 core::Awaitable<void> Disk::flush() {
-  failure_.check();
+  failure_.check_failed();
   if (!options_.read_only) co_await commit_.flush();
 }
 
@@ -286,16 +332,20 @@ core::Awaitable<void> Disk::keep_committing() {
   const std::chrono::milliseconds tick =
       std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
   auto last = engine_.now();
+  bool hindered = false;
   while (!closing_ && !failure_.failed()) {
-    if (!commit_.large()) co_await engine_.sleep_for(tick);
+    if (hindered || !commit_.large()) co_await engine_.sleep_for(tick);
     if (closing_) break;
     const bool due = commit_.pending() && engine_.now() - last >= interval - tick;
     if (!commit_.pending()) last = engine_.now();
     if (!due && !commit_.large()) continue;
     try {
       co_await commit_.flush();
+      hindered = false;
     } catch (const std::exception& error) {
-      break;  // the failure is recorded, and reported to whoever asks for durability
+      // A failure is recorded; want of space and unreadable clusters may end, so the next turn tries again. Either is
+      // reported to whoever asks for durability.
+      hindered = true;
     }
     last = engine_.now();
   }
@@ -313,9 +363,10 @@ core::Awaitable<void> Disk::close() {
     engine_.wake_sleepers();
     co_await keeper_ended_.wait();
   }
+  co_await file_.retry();
+  file_.give_up();  // nobody is left who could make room and ask again
   try {
-    co_await commit_.finish();
-    fragments_.close();
+    co_await finish();
   } catch (const std::exception& error) {
     failure_.record(error);
   }
@@ -326,7 +377,15 @@ core::Awaitable<void> Disk::close() {
   }
   assembler_.close();
   co_await encoder_.join();
+  co_await commit_.join();
   failure_.check();
+}
+
+core::Awaitable<void> Disk::finish() {
+  co_await commit_.finish();
+  fragments_.close();
+  if (space_.set_aside_behind(file_.size()) != 0)
+    co_await file_.truncate(file_.size());  // gives back what was set aside
 }
 
 }  // namespace qcow2

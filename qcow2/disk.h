@@ -8,6 +8,7 @@
 #include "core/engine.h"
 #include "core/fail_stop.h"
 #include "core/guest_disk.h"
+#include "core/patient_file.h"
 #include "qcow2/flow/assembler.h"
 #include "qcow2/flow/commit.h"
 #include "qcow2/flow/encoder.h"
@@ -20,6 +21,7 @@
 #include "qcow2/host/header_sector.h"
 #include "qcow2/host/readers.h"
 #include "qcow2/host/refcounts.h"
+#include "qcow2/host/space_reserve.h"
 #include "qcow2/image.h"
 #include "qcow2/limits.h"
 #include "qcow2/map/guest_map.h"
@@ -41,9 +43,9 @@ class Disk final : public core::GuestDisk {
 
   std::uint64_t size() const override { return size_; }
   std::uint32_t cluster_size() const override { return static_cast<std::uint32_t>(geometry_.cluster_size()); }
-  std::uint64_t allocated_bytes() const override { return file_.allocated_bytes(); }
+  std::uint64_t allocated_bytes() const override;
   bool read_only() const override { return options_.read_only; }
-  core::ErrorCode failure() const override { return failure_.code(); }
+  core::ErrorCode failure() const override;
 
   core::Awaitable<void> read(core::DiskOffset at, core::MutableBytes target) override;
   core::Awaitable<void> write(core::DiskOffset at, core::SharedBytes payload) override;
@@ -60,6 +62,9 @@ class Disk final : public core::GuestDisk {
 
   void require_writable() const;
   std::uint64_t size_max() const;
+  /// Suspends until another cluster may become dirty. Throws ENOSPC where the host could not store it.
+  core::Awaitable<void> admit();
+  std::uint64_t clusters_needed() const;
   core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
   core::Awaitable<void> read_piece(GuestCluster cluster, ByteRange range, core::MutableBytes target);
   core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form);
@@ -71,9 +76,9 @@ class Disk final : public core::GuestDisk {
   GuestCluster end_of_nothing(GuestCluster cluster, GuestOffset limit) const;
   core::Awaitable<std::uint64_t> seek(core::DiskOffset at, Sought sought);
   core::Awaitable<void> keep_committing();
+  core::Awaitable<void> finish();
 
   core::Engine& engine_;
-  core::BlockFile& file_;
   ImageOptions options_;
   std::uint32_t version_;
   Geometry geometry_;
@@ -85,9 +90,11 @@ class Disk final : public core::GuestDisk {
   std::uint64_t size_;  ///< bytes the guest sees; the header holds it rounded up to 512
 
   core::FailStop failure_;
+  core::PatientFile file_;
   std::unique_ptr<Codec> codec_;
   HeaderSector header_sector_;
   Refcounts refcounts_;
+  SpaceReserve space_;
   ClusterAllocator clusters_;
   CompressedWriteCache cache_;
   FragmentAllocator fragments_;

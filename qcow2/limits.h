@@ -13,9 +13,6 @@ inline constexpr std::uint64_t slice_bytes = 4096;
 /// After a commit, compressed data goes on at such a boundary: a block that holds durable bytes is never written again.
 inline constexpr std::uint64_t fresh_block_bytes = 4096;
 
-inline constexpr std::uint64_t l2_slices_kept_bytes = 8 << 20;
-inline constexpr std::uint64_t refcount_slices_kept_bytes = 8 << 20;
-
 /// A batch is committed in the background when it changes more slices than this,
 inline constexpr std::uint64_t changed_slices_max = 2048;
 /// or has stored more bytes than this (their predecessors' space comes back only then),
@@ -29,7 +26,8 @@ inline constexpr std::size_t writes_in_flight_max = 4;     ///< of one kind
 /// What an encoder lane takes at once, so that small clusters do not pay a thread switch each.
 inline constexpr std::uint64_t lane_bytes = 64 << 10;
 
-inline constexpr std::uint64_t cache_size_min = 4 << 20;
+/// Host space is set aside in steps of this.
+inline constexpr std::uint64_t reserve_bytes = 16 << 20;
 
 /// How -o cache_size is shared out.
 struct Budget {
@@ -39,12 +37,10 @@ struct Budget {
 };
 
 inline Budget share_out(std::uint64_t cache_size, std::uint64_t cluster_size) {
-  const std::uint64_t total = std::max(cache_size, cache_size_min);
-  return {std::max(total / 2, 4 * cluster_size), std::max(total / 8, 2 * cluster_size),
-          std::max(total * 3 / 8, 2 * cluster_size)};
+  return {std::max(cache_size / 2, 4 * cluster_size), std::max(cache_size / 8, 2 * cluster_size),
+          std::max(cache_size * 3 / 8, 2 * cluster_size)};
 }
 
 static_assert(slice_bytes % core::memory_alignment == 0, "slices are written by direct I/O");
-static_assert(lane_bytes <= cache_size_min / 2, "a lane's work fits the smallest dirty budget");
 
 }  // namespace qcow2::limits

@@ -90,6 +90,7 @@ void Assembler::seal(GuestCluster cluster) {
   sealed->known = std::move(gathering.known);
   sealed->born = gathering.born;
   gathering_by_age_.erase(gathering.born);
+  hindrances_.erase(gathering.born);
   gathering_bytes_ -= cost_;
   dirty.gathering.reset();
   dirty.sealed = sealed;
@@ -119,6 +120,7 @@ void Assembler::drop_gathering(Dirty& dirty) {
   if (!dirty.gathering) return;
   const std::uint64_t born = dirty.gathering->born;
   gathering_by_age_.erase(born);
+  hindrances_.erase(born);
   gathering_bytes_ -= cost_;
   dirty.gathering.reset();
   finish(born);
@@ -169,11 +171,71 @@ std::vector<ByteRange> Assembler::copy_known(GuestCluster cluster, ByteRange ran
 
 core::Awaitable<void> Assembler::drain() {
   const std::uint64_t until = next_born_;
+  const std::uint64_t since = hindrances_seen_;
   seal_older_than(until);
   failure_.check();
-  while (!outstanding_.empty() && *outstanding_.begin() < until) {
+  while (!all_placed_or_put_back(until, since)) {
     co_await drained_.wait();
     failure_.check();
+  }
+  const auto hindered = hindrances_.begin();
+  if (hindered != hindrances_.end() && hindered->first < until) {
+    throw core::Error(hindered->second.code, hindered->second.sentence);
+  }
+}
+
+bool Assembler::all_placed_or_put_back(std::uint64_t until, std::uint64_t since) const {
+  for (const std::uint64_t born : outstanding_) {
+    if (born >= until) break;
+    const auto hindered = hindrances_.find(born);
+    if (hindered == hindrances_.end() || hindered->second.number <= since) return false;
+  }
+  return true;
+}
+
+core::ErrorCode Assembler::hindrance() const {
+  return hindrances_.empty() ? core::ErrorCode() : hindrances_.begin()->second.code;
+}
+
+// The layers become one again, as old as the older of them.
+void Assembler::put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error) {
+  if (sealed->superseded) return finish(sealed->born);
+  Dirty& dirty = dirty_.at(sealed->guest);
+  dirty.sealed.reset();
+  if (dirty.gathering) {
+    merge_below(*dirty.gathering, *sealed);
+    gathering_by_age_.erase(dirty.gathering->born);
+    outstanding_.erase(dirty.gathering->born);
+    dirty_bytes_ -= cost_;
+  } else {
+    dirty.gathering.emplace();
+    dirty.gathering->payload = sealed->payload;
+    dirty.gathering->gathered = sealed->gathered;
+    dirty.gathering->known = sealed->known;
+    dirty.gathering->since = engine_.now();
+    gathering_bytes_ += cost_;
+  }
+  dirty.gathering->born = sealed->born;
+  dirty.gathering->seal_wanted = false;
+  gathering_by_age_[sealed->born] = sealed->guest;
+  if (dirty.gathering->known.covers(whole())) {
+    seal(sealed->guest);
+  } else {
+    const auto* known = dynamic_cast<const core::Error*>(&error);
+    const core::ErrorCode code = known != nullptr ? known->code() : core::make_error_code(core::Errc::corrupt_image);
+    hindrances_[sealed->born] = {code, core::describe(error), ++hindrances_seen_};
+  }
+  room_.wake_all();
+  drained_.wake_all();
+}
+
+void Assembler::merge_below(Gathering& upper, const SealedCluster& lower) {
+  const core::MutableBytes target = writable_bytes(upper);
+  for (const ByteRange& gap : upper.known.missing(whole())) {
+    for (const ByteRange& part : lower.known.within(gap)) {
+      std::memcpy(target.data() + part.begin, lower.bytes().data() + part.begin, part.length());
+      upper.known.add(part);
+    }
   }
 }
 

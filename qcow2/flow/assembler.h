@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "core/async.h"
@@ -44,7 +45,7 @@ class Assembler {
  public:
   Assembler(core::Engine& engine, core::FailStop& failure, const Geometry& geometry, std::uint64_t dirty_bytes_max);
 
-  /// Suspends while too much is dirty. Throws the sticky failure.
+  /// Suspends while too much is dirty. Throws the sticky failure, or ENOSPC while the host is short of space.
   core::Awaitable<void> wait_for_room();
   void write(GuestCluster cluster, std::uint64_t within, core::SharedBytes bytes);
   void write_zeros(GuestCluster cluster, ByteRange range);
@@ -52,6 +53,8 @@ class Assembler {
   void forget(GuestCluster cluster);
 
   bool holds(GuestCluster cluster) const { return dirty_.contains(cluster); }
+  /// An upper bound, for reserving space: layers that have no place in the map yet.
+  std::uint64_t dirty_clusters() const { return outstanding_.size(); }
   /// The first dirty cluster from `cluster` on, or `end` where there is none before it.
   GuestCluster next_held(GuestCluster cluster, GuestCluster end) const {
     const auto next = dirty_.lower_bound(cluster);
@@ -63,14 +66,20 @@ class Assembler {
   /// Copies what is known of `range` to `target` (which is as long); returns what is not, in order.
   std::vector<ByteRange> copy_known(GuestCluster cluster, ByteRange range, core::MutableBytes target) const;
 
-  /// Seals all that is dirty now and waits until it has its place in the map. Throws the sticky failure.
+  /// Seals all that is dirty now and waits until it has its place in the map. Throws the sticky failure, ENOSPC while
+  /// the host is short of space, or why a cluster was put back meanwhile.
   core::Awaitable<void> drain();
+  /// Why some dirty cluster cannot be completed, or none.
+  core::ErrorCode hindrance() const;
 
   /// For the encoder: sealed clusters, up to `bytes_max` of them; none at all once close() was called.
   core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> take(std::uint64_t bytes_max);
   /// The cluster is in the map (or superseded): what was dirty of it no longer is.
   void placed(const std::shared_ptr<SealedCluster>& sealed);
-  /// The failure was recorded: those who wait must look again.
+  /// The rest of the cluster could not be read: its dirty bytes stay, and the next drain() tries again. It is complete
+  /// as soon as the guest has written all of it.
+  void put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error);
+  /// The failure or the shortage of space is another one than before: whoever waits must look again.
   void wake_all();
   void close();
 
@@ -82,6 +91,11 @@ class Assembler {
     std::uint64_t born = 0;
     std::chrono::steady_clock::time_point since;
     bool seal_wanted = false;  ///< as soon as the layer below has its place
+  };
+  struct Hindrance {
+    core::ErrorCode code;
+    std::string sentence;
+    std::uint64_t number = 0;  ///< counts them, so that drain() can tell earlier from later
   };
   struct Dirty {
     std::optional<Gathering> gathering;
@@ -96,6 +110,8 @@ class Assembler {
   void relieve_pressure();
   void drop_gathering(Dirty& dirty);
   void finish(std::uint64_t born);
+  void merge_below(Gathering& upper, const SealedCluster& lower);
+  bool all_placed_or_put_back(std::uint64_t until, std::uint64_t since) const;
   ByteRange whole() const { return {0, geometry_.cluster_size()}; }
 
   core::Engine& engine_;
@@ -108,7 +124,9 @@ class Assembler {
   std::uint64_t next_born_ = 1;
   std::map<GuestCluster, Dirty> dirty_;
   std::map<std::uint64_t, GuestCluster> gathering_by_age_;
-  std::set<std::uint64_t> outstanding_;  ///< births of all layers that have no place in the map yet
+  std::set<std::uint64_t> outstanding_;            ///< births of all layers that have no place in the map yet
+  std::map<std::uint64_t, Hindrance> hindrances_;  ///< of gathering layers that were put back, by birth
+  std::uint64_t hindrances_seen_ = 0;
   std::deque<std::shared_ptr<SealedCluster>> sealed_;
   bool closed_ = false;
   core::WaitList work_;

@@ -7,57 +7,81 @@
 //   I5  Space that the cursor of the open cluster still points into is nobody else's (FragmentAllocator).
 #include "qcow2/flow/commit.h"
 
-#include <spdlog/spdlog.h>
-
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 
 #include "qcow2/limits.h"
 
 namespace qcow2 {
 
-core::Awaitable<void> Commit::make_durable() {
-  co_await rooms_.placer.seal();
-  // From here to the cache's flush nothing suspends: the batch is exactly what the flush brings to the file.
-  adopt_superseded();
-  const bool names_new_space = rooms_.map.open_changes().names_new_space;
-  rooms_.map.freeze();
-  ++open_batch_;
-  stored_at_freeze_ = rooms_.placer.stored_bytes();
+// One step ends with one barrier. It takes the names of the staged batch and all that the next batch's names rely on to
+// the file, side by side: so a batch that comes alone costs two barriers, one that follows another costs one more.
+core::Awaitable<void> Commit::step() {
+  core::TaskGroup writes(engine_.executor());
+  settles_ = std::exchange(staged_, false);
+  if (settles_) {
+    // All that its names rely on is durable (I1, I4).
+    rooms_.map.begin_naming();
+    writes.spawn(rooms_.map.write_names());
+  }
+  if (requested_batch_ >= open_batch_) writes.spawn(stage(!settles_));
+  co_await writes.join();
+  co_await rooms_.file.barrier();
+  if (settles_) settle();
+}
 
+core::Awaitable<void> Commit::stage(bool alone) {
+  co_await rooms_.placer.seal();
+  const bool names_new_space = freeze();
   // The data reach the file. So do those that were discarded before they were ever named: their space is free once this
   // batch is durable, and nothing may still be on its way there.
   co_await rooms_.cache.flush();
-  if (names_new_space) {
+  if (names_new_space || !alone) {
     co_await rooms_.map.write_new_tables();   // tables that nobody names yet,
     co_await rooms_.refcounts.write_dirty();  // and the counts that protect both.
-    co_await rooms_.file.barrier();
+    staged_ = true;
+    co_return;
   }
-  // ---- All of it is durable: below this line it may be named (I1, I4).
+  // Names that rely on nothing new need not wait for a barrier.
+  settles_ = true;
+  rooms_.map.begin_naming();
   co_await rooms_.map.write_names();
-  co_await rooms_.file.barrier();
-  // ---- The names are durable: below this line what they named before may be given up (I2, I3).
+}
+
+// Never suspends, so the batch is exactly what the cache's flush brings to the file. True where it names new space.
+bool Commit::freeze() {
+  adopt_superseded();
+  const bool names_new_space = rooms_.map.open_changes().names_new_space;
+  rooms_.placer.take_overwritten();
+  rooms_.map.freeze();
+  ++open_batch_;
+  stored_at_freeze_ = rooms_.placer.stored_bytes();
+  return names_new_space;
 }
 
 void Commit::adopt_superseded() {
   for (const HostClusters& outgrown : rooms_.refcounts.take_superseded()) rooms_.map.lose(outgrown);
 }
 
-core::Awaitable<void> Commit::run_batch() {
-  std::vector<HostClusters> lost;
-  try {
-    rooms_.failure.check();
-    co_await make_durable();
-    lost = rooms_.map.settle();
-    durable_batch_ = open_batch_ - 1;
-  } catch (const std::exception& error) {
-    record(error);
-  }
-  running_ = false;
+// The names are durable: what they named before may be given up (I2, I3).
+void Commit::settle() {
+  std::vector<HostClusters> lost = rooms_.map.settle();
+  durable_batch_ = open_batch_ - (staged_ ? 2 : 1);
   progress_.wake_all();
-  if (lost.empty()) co_return;
+  if (lost.empty()) return;
   // Neither who waits for durability nor the next batch waits for the readers of this one's old space.
   ++reclaiming_;
   boost::asio::co_spawn(engine_.executor(), reclaim(std::move(lost)), core::Supervised{"reclaim"});
+}
+
+core::Awaitable<void> Commit::run() {
+  try {
+    while (!rooms_.failure.failed() && (staged_ || requested_batch_ >= open_batch_)) co_await step();
+  } catch (const std::exception& error) {
+    rooms_.failure.record(error);
+  }
+  running_ = false;
+  progress_.wake_all();
 }
 
 core::Awaitable<void> Commit::reclaim(std::vector<HostClusters> lost) {
@@ -71,30 +95,49 @@ core::Awaitable<void> Commit::reclaim(std::vector<HostClusters> lost) {
       rooms_.clusters.freed(cluster);
     }
   } catch (const std::exception& error) {
-    record(error);
+    rooms_.failure.record(error);
   }
   --reclaiming_;
   progress_.wake_all();
 }
 
 core::Awaitable<void> Commit::flush() {
-  co_await rooms_.assembler.drain();
-  const std::uint64_t wanted = rooms_.map.open_changes().empty() ? open_batch_ - 1 : open_batch_;
-  while (durable_batch_ < wanted) {
+  co_await rooms_.file.retry();
+  std::exception_ptr incomplete;
+  try {
+    co_await rooms_.assembler.drain();
+  } catch (...) {
+    incomplete = std::current_exception();
+  }
+  rooms_.failure.check();
+  const bool changed = !rooms_.map.open_changes().empty() || rooms_.placer.overwritten();
+  co_await make_durable_to(changed ? open_batch_ : open_batch_ - 1);
+  if (incomplete) std::rethrow_exception(incomplete);
+}
+
+core::Awaitable<void> Commit::make_durable_to(std::uint64_t batch) {
+  requested_batch_ = std::max(requested_batch_, batch);
+  while (durable_batch_ < batch) {
     rooms_.failure.check();
-    if (running_) {
-      co_await progress_.wait();
-    } else {
+    if (!running_) {
       running_ = true;
-      co_await run_batch();
+      boost::asio::co_spawn(engine_.executor(), run(), core::Supervised{"commits"});
     }
+    co_await progress_.wait();
+  }
+  rooms_.failure.check_failed();
+}
+
+core::Awaitable<void> Commit::wait_until_idle() {
+  while (running_ || reclaiming_ != 0) {
+    rooms_.failure.check();
+    co_await progress_.wait();
   }
   rooms_.failure.check();
 }
 
-core::Awaitable<void> Commit::wait_until_idle() {
+core::Awaitable<void> Commit::join() {
   while (running_ || reclaiming_ != 0) co_await progress_.wait();
-  rooms_.failure.check();
 }
 
 core::Awaitable<void> Commit::finish() {
@@ -104,13 +147,8 @@ core::Awaitable<void> Commit::finish() {
   while (pending()) {
     co_await flush();
     co_await wait_until_idle();
-    try {
-      co_await rooms_.refcounts.write_dirty();
-      co_await rooms_.file.barrier();
-    } catch (const std::exception& error) {
-      record(error);
-    }
-    rooms_.failure.check();
+    co_await rooms_.refcounts.write_dirty();
+    co_await rooms_.file.barrier();
     adopt_superseded();
   }
 }
@@ -125,7 +163,8 @@ core::Awaitable<void> Commit::wait_for_room() {
 }
 
 bool Commit::pending() const {
-  return !rooms_.map.open_changes().empty() || rooms_.refcounts.dirty() || !rooms_.assembler.empty();
+  return !rooms_.map.open_changes().empty() || rooms_.placer.overwritten() || rooms_.refcounts.dirty() ||
+         !rooms_.assembler.empty();
 }
 
 bool Commit::exceeds(std::uint64_t factor) const {
@@ -133,13 +172,6 @@ bool Commit::exceeds(std::uint64_t factor) const {
   return changes.slices.size() > factor * limits::changed_slices_max ||
          changes.lost.size() > factor * limits::batch_lost_references_max ||
          rooms_.placer.stored_bytes() - stored_at_freeze_ > factor * limits::batch_stored_bytes_max;
-}
-
-void Commit::record(const std::exception& error) {
-  if (!rooms_.failure.failed()) spdlog::error("writing failed, nothing more is accepted: {}", core::describe(error));
-  rooms_.failure.record(error);
-  rooms_.assembler.wake_all();
-  progress_.wake_all();
 }
 
 }  // namespace qcow2

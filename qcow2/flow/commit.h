@@ -7,6 +7,7 @@
 #include "core/async.h"
 #include "core/engine.h"
 #include "core/fail_stop.h"
+#include "core/patient_file.h"
 #include "qcow2/flow/assembler.h"
 #include "qcow2/flow/placer.h"
 #include "qcow2/flow/reader.h"
@@ -15,12 +16,14 @@
 
 namespace qcow2 {
 
-/// Errors     Throws the sticky failure: after one failed write or barrier every later call throws it.
+/// Errors     Throws the sticky failure: after one failed write or barrier every later call throws it. Where the host
+/// is
+///            short of space, ENOSPC: then nothing is lost, and a later call goes on where this one stopped.
 /// Threads    The engine's strand; any number of callers share commits.
 class Commit {
  public:
   struct Rooms {
-    core::BlockFile& file;
+    core::PatientFile& file;
     Assembler& assembler;
     Placer& placer;
     CompressedWriteCache& cache;
@@ -35,7 +38,8 @@ class Commit {
   Commit(core::Engine& engine, Rooms rooms, const Geometry& geometry)
       : engine_(engine), rooms_(rooms), geometry_(geometry) {}
 
-  /// Everything that was visible before the call is durable when it completes.
+  /// Everything that was visible before the call is durable when it completes. Throws what keeps single clusters from
+  /// being completed (see Assembler::drain) after all others are durable.
   core::Awaitable<void> flush();
   /// flush(), and all that earlier batches gave up is given back, durably: no leak remains.
   core::Awaitable<void> finish();
@@ -45,23 +49,34 @@ class Commit {
   bool large() const { return exceeds(1); }
   /// Changes are waiting, or space is waiting to be given back.
   bool pending() const;
+  /// Suspends until no batch is under way and all that the durable ones gave up is free again.
+  core::Awaitable<void> wait_until_idle();
+  /// What is under way has ended, well or badly.
+  core::Awaitable<void> join();
+  /// The failure or the shortage of space is another one than before: whoever waits must look again.
+  void wake_all() { progress_.wake_all(); }
 
  private:
-  core::Awaitable<void> run_batch();
-  core::Awaitable<void> make_durable();
+  core::Awaitable<void> run();
+  core::Awaitable<void> step();
+  core::Awaitable<void> stage(bool alone);
+  bool freeze();
+  void settle();
   core::Awaitable<void> reclaim(std::vector<HostClusters> lost);
-  core::Awaitable<void> wait_until_idle();
+  core::Awaitable<void> make_durable_to(std::uint64_t batch);
   void adopt_superseded();
   bool exceeds(std::uint64_t factor) const;
-  void record(const std::exception& error);
 
   core::Engine& engine_;
   Rooms rooms_;
   Geometry geometry_;
-  std::uint64_t open_batch_ = 1;  ///< number of the batch that is being filled
+  std::uint64_t open_batch_ = 1;       ///< number of the batch that is being filled
+  std::uint64_t requested_batch_ = 0;  ///< somebody waits for the durability of this one and all before it
   std::uint64_t durable_batch_ = 0;
+  bool staged_ = false;                 ///< the batch before the open one needs only its names written
+  bool settles_ = false;                ///< the step under way brings the names of a batch to the file
   std::uint64_t stored_at_freeze_ = 0;  ///< bytes, of Placer::stored_bytes()
-  bool running_ = false;                ///< a batch is on its way
+  bool running_ = false;                ///< run() is
   std::uint64_t reclaiming_ = 0;        ///< durable batches whose old space is not free yet
   core::WaitList progress_;
 };

@@ -25,7 +25,7 @@ struct Encoder::Work {
 
 namespace {
 
-void complete(SealedCluster& sealed, const std::optional<core::SharedBytes>& base, std::uint64_t cluster_size) {
+void fill_gaps(SealedCluster& sealed, const std::optional<core::SharedBytes>& base, std::uint64_t cluster_size) {
   for (const ByteRange& gap : sealed.known.missing({0, cluster_size})) {
     std::byte* target = sealed.gathered->data() + gap.begin;
     if (base) {
@@ -64,25 +64,26 @@ core::Awaitable<void> Encoder::lane() {
       co_await encode(sealed, *scratch);
     }
   } catch (const std::exception& error) {
-    if (!rooms_.failure.failed()) spdlog::error("writing failed, nothing more is accepted: {}", core::describe(error));
     rooms_.failure.record(error);
-    rooms_.assembler.wake_all();
   }
   --lanes_;
   lane_ended_.wake_all();
 }
 
 core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>> sealed, core::Buffer& scratch) {
-  std::vector<Work> works(sealed.size());
-  for (std::size_t i = 0; i < sealed.size(); ++i) {
-    works[i].sealed = sealed[i];
-    co_await find_base(works[i]);
+  std::vector<Work> works;
+  for (const auto& cluster : sealed) {
+    Work work;
+    work.sealed = cluster;
+    const bool completable = co_await complete(work);
+    if (completable) works.push_back(std::move(work));
   }
+  if (works.empty()) co_return;
   auto job = [&works, &scratch, this] {
     std::size_t used = 0;
     for (Work& work : works) {
       SealedCluster& cluster = *work.sealed;
-      if (cluster.gathered) complete(cluster, work.base, geometry_.cluster_size());
+      if (cluster.gathered) fill_gaps(cluster, work.base, geometry_.cluster_size());
       if (is_all_zero(cluster.bytes())) continue;
       const core::MutableBytes room = scratch.span().subspan(used, geometry_.compressed_bytes_max());
       const std::optional<std::size_t> length = rooms_.codec.compress(cluster.bytes(), room);
@@ -95,9 +96,21 @@ core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>
   for (Work& work : works) {
     // The cache and the file have taken the bytes when place() completes, so the scratch memory needs no owner.
     const core::SharedBytes fragment(nullptr, work.fragment);
-    co_await place(work, fragment);
-    rooms_.assembler.placed(work.sealed);
+    const bool placed = co_await place(work, fragment);
+    if (placed) rooms_.assembler.placed(work.sealed);
   }
+}
+
+// False where what was there before cannot be read: a damaged cluster is its own trouble, not that of the whole disk.
+core::Awaitable<bool> Encoder::complete(Work& work) {
+  bool complete = false;
+  try {
+    co_await find_base(work);
+    complete = true;
+  } catch (const std::exception& error) {
+    put_back(work.sealed, error);
+  }
+  co_return complete;
 }
 
 core::Awaitable<void> Encoder::find_base(Work& work) {
@@ -105,44 +118,76 @@ core::Awaitable<void> Encoder::find_base(Work& work) {
   const ByteRange whole{0, geometry_.cluster_size()};
   if (!sealed.gathered || sealed.known.covers(whole)) co_return;
   const Readers::Ticket ticket = rooms_.readers.enter();
-  std::optional<std::uint64_t> entry = rooms_.map.find(sealed.guest);
-  while (!entry) {
-    co_await rooms_.map.load(sealed.guest);
-    entry = rooms_.map.find(sealed.guest);
-  }
-  const Placement placement = decode_l2_entry(*entry, geometry_, version_);
+  const std::uint64_t entry = co_await entry_of(sealed.guest);
+  const Placement placement = decode_l2_entry(entry, geometry_, version_);
   if (std::holds_alternative<Unallocated>(placement) || std::holds_alternative<ZeroCluster>(placement)) co_return;
-  work.base = co_await rooms_.reader.whole(*entry);
+  work.base = co_await rooms_.reader.whole(entry);
 }
 
-core::Awaitable<void> Encoder::place(Work& work, core::SharedBytes fragment) {
+core::Awaitable<std::uint64_t> Encoder::entry_of(GuestCluster cluster) {
+  const Readers::Ticket ticket = rooms_.readers.enter();
+  std::optional<std::uint64_t> entry = rooms_.map.find(cluster);
+  while (!entry) {
+    co_await rooms_.map.load(cluster);
+    entry = rooms_.map.find(cluster);
+  }
+  co_return *entry;
+}
+
+void Encoder::put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error) {
+  const std::uint64_t at = geometry_.start_of(sealed->guest).value;
+  spdlog::error("the cluster at byte {} of the disk cannot be completed, what was written to it stays in memory: {}",
+                at, core::describe(error));
+  rooms_.assembler.put_back(sealed, error);
+}
+
+core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
   const SealedCluster& sealed = *work.sealed;
-  if (sealed.superseded) co_return;
+  if (sealed.superseded) co_return true;
+  bool nameable = false;
+  try {
+    co_await entry_of(sealed.guest);  // what will name it can be read: nothing fails for that once space is taken
+    nameable = true;
+  } catch (const std::exception& error) {
+    put_back(work.sealed, error);
+  }
+  if (!nameable) co_return false;
   std::uint64_t entry = version_ >= 3 ? l2_entry_zero : l2_entry_unallocated;
   if (work.form == Form::compressed) {
     entry = co_await rooms_.placer.place_compressed(fragment);
   } else if (work.form == Form::standard) {
     const auto& gathered = sealed.gathered;
     const core::SharedBytes cluster(sealed.payload.owner, gathered ? core::Bytes(gathered->span()) : sealed.bytes());
+    const bool overwritten = co_await overwrite(sealed.guest, cluster);
+    if (overwritten) co_return true;
     entry = co_await rooms_.placer.place_standard(cluster);
   }
   co_await name(sealed, entry);
+  co_return true;
+}
+
+// What the guest overwrites is its own: torn between old and new sectors, as on any disk, until the next fsync. True
+// where the cluster has a standard cluster to itself.
+core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes cluster) {
+  if (!rooms_.placer.overwrites()) co_return false;
+  const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
+  const std::uint64_t entry = co_await entry_of(guest);
+  const Placement placement = decode_l2_entry(entry, geometry_, version_);
+  const auto* standard = std::get_if<StandardCluster>(&placement);
+  if (standard == nullptr || !standard->sole) co_return false;
+  co_await rooms_.placer.overwrite_standard(standard->at, cluster);
+  co_return true;
 }
 
 core::Awaitable<void> Encoder::name(const SealedCluster& sealed, std::uint64_t entry) {
-  const Readers::Ticket ticket = rooms_.readers.enter();
-  std::optional<std::uint64_t> old_entry = rooms_.map.find(sealed.guest);
-  while (!old_entry) {
-    co_await rooms_.map.load(sealed.guest);
-    old_entry = rooms_.map.find(sealed.guest);
-  }
+  const std::uint64_t old_entry = co_await entry_of(sealed.guest);
   // No suspension from here on: nobody can discard the cluster between the question and the naming.
   if (sealed.superseded) {
     rooms_.map.lose(clusters_referenced(decode_l2_entry(entry, geometry_, version_), geometry_));
     co_return;
   }
-  const bool stays_unallocated = *old_entry == l2_entry_unallocated && entry == l2_entry_zero;
-  if (!stays_unallocated && *old_entry != entry) rooms_.map.set(sealed.guest, entry);
+  const bool stays_unallocated = old_entry == l2_entry_unallocated && entry == l2_entry_zero;
+  if (!stays_unallocated && old_entry != entry) rooms_.map.set(sealed.guest, entry);
 }
 
 }  // namespace qcow2

@@ -44,8 +44,12 @@ class Encoder {
   core::Awaitable<void> lane();
   core::Awaitable<void> encode(std::vector<std::shared_ptr<SealedCluster>> sealed, core::Buffer& scratch);
   core::Awaitable<void> find_base(Work& work);
-  core::Awaitable<void> place(Work& work, core::SharedBytes scratch);
+  core::Awaitable<bool> complete(Work& work);
+  core::Awaitable<bool> place(Work& work, core::SharedBytes scratch);
+  core::Awaitable<bool> overwrite(GuestCluster guest, core::SharedBytes cluster);
+  core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
   core::Awaitable<void> name(const SealedCluster& sealed, std::uint64_t entry);
+  void put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error);
 
   core::Engine& engine_;
   Rooms rooms_;

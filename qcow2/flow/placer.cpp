@@ -40,6 +40,11 @@ core::Awaitable<std::uint64_t> Placer::place_standard(core::SharedBytes cluster)
   co_return encode_standard_entry(at);
 }
 
+core::Awaitable<void> Placer::overwrite_standard(HostOffset at, core::SharedBytes cluster) {
+  co_await file_.write_at(at, cluster.bytes);
+  overwritten_ = true;
+}
+
 core::Awaitable<void> Placer::seal() {
   const core::AsyncMutex::Guard alone = co_await packing_.lock();
   fragments_.seal();

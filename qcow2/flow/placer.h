@@ -22,6 +22,14 @@ class Placer {
   /// Both return the L2 entry; the bytes are readable from then on, and the space has one reference.
   core::Awaitable<std::uint64_t> place_compressed(core::SharedBytes fragment);
   core::Awaitable<std::uint64_t> place_standard(core::SharedBytes cluster);
+  /// Writes over a standard cluster that nobody else refers to. Whoever calls holds a Readers::Ticket from before the
+  /// entry was looked up, so that its space is not reused meanwhile.
+  core::Awaitable<void> overwrite_standard(HostOffset at, core::SharedBytes cluster);
+  /// Clusters were overwritten since take_overwritten(): durable after the next barrier.
+  bool overwritten() const { return overwritten_; }
+  void take_overwritten() { overwritten_ = false; }
+  /// Standard clusters are large enough to be written by themselves.
+  bool overwrites() const { return geometry_.cluster_size() >= fresh_block_; }
   /// What is placed later lies in fresh blocks. Does not suspend after the last fragment is in the cache.
   core::Awaitable<void> seal();
   /// All bytes placed so far.
@@ -37,6 +45,7 @@ class Placer {
   Geometry geometry_;
   std::uint64_t fresh_block_;
   std::uint64_t stored_bytes_ = 0;
+  bool overwritten_ = false;
   core::AsyncMutex packing_;
 };
 

@@ -39,7 +39,7 @@ Placement decode_l2_entry(std::uint64_t entry, const Geometry& geometry, std::ui
     return ZeroCluster{at};
   }
   if (at.value == 0) return Unallocated{};
-  return StandardCluster{at};
+  return StandardCluster{at, (entry & entry_copied) != 0};
 }
 
 std::uint64_t encode_standard_entry(HostOffset at) {

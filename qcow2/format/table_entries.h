@@ -37,7 +37,8 @@ struct ZeroCluster {
   HostOffset preallocated;
 };
 struct StandardCluster {
-  HostOffset at;  ///< a cluster's start, never 0
+  HostOffset at;      ///< a cluster's start, never 0
+  bool sole = false;  ///< nothing else refers to it: it may be overwritten
 };
 struct CompressedCluster {
   HostExtent extent;  ///< from the first byte to the end of the last sector

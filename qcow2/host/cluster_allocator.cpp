@@ -10,7 +10,12 @@ namespace qcow2 {
 core::Awaitable<HostCluster> ClusterAllocator::search(std::uint64_t count, std::uint64_t alignment, HostCluster from) {
   for (;;) {
     const std::optional<HostCluster> found = co_await refcounts_.find_free(count, alignment, from, reserved_);
-    if (found) co_return *found;
+    if (found) {
+      const HostCluster end = *found + count;
+      co_await space_.back_up_to(end);
+      space_.took(count);
+      co_return *found;
+    }
     co_await refcounts_.grow();
   }
 }
@@ -42,6 +47,8 @@ core::Awaitable<bool> ClusterAllocator::reserve_at(HostClusters clusters) {
     const std::uint64_t count = co_await refcounts_.count(cluster);
     if (count != 0) co_return false;
   }
+  co_await space_.back_up_to(end);
+  space_.took(clusters.count);
   reserved_.push_back(clusters);
   if (run_from_ == clusters.first) run_from_ = end;
   co_return true;
@@ -60,6 +67,7 @@ void ClusterAllocator::release(HostClusters clusters) {
 void ClusterAllocator::freed(HostCluster cluster) {
   single_from_ = std::min(single_from_, cluster);
   run_from_ = std::min(run_from_, cluster);
+  space_.freed(cluster);
 }
 
 }  // namespace qcow2

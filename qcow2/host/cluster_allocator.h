@@ -7,17 +7,19 @@
 #include "core/async.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/host/refcounts.h"
+#include "qcow2/host/space_reserve.h"
 
 namespace qcow2 {
 
 /// A cluster is free when nobody refers to it and nobody has reserved it. Its count falls to zero only after its last
 /// name is durably gone and its last reader has left (see Reclaimer), so whatever is free may be overwritten at once.
 ///
-/// Errors     Throws ENOSPC where the image cannot grow, else the device's error.
+/// Errors     Throws ENOSPC where the format has no room for more, else the device's error.
 /// Threads    The engine's strand.
 class ClusterAllocator {
  public:
-  ClusterAllocator(Refcounts& refcounts, const Geometry& geometry) : refcounts_(refcounts), geometry_(geometry) {}
+  ClusterAllocator(Refcounts& refcounts, SpaceReserve& space, const Geometry& geometry)
+      : refcounts_(refcounts), space_(space), geometry_(geometry) {}
 
   /// `count` clusters in a row, each now with one reference.
   core::Awaitable<HostOffset> allocate(std::uint64_t count);
@@ -35,6 +37,7 @@ class ClusterAllocator {
   core::Awaitable<HostCluster> search(std::uint64_t count, std::uint64_t alignment, HostCluster from);
 
   Refcounts& refcounts_;
+  SpaceReserve& space_;
   Geometry geometry_;
   std::vector<HostClusters> reserved_;  // one or two
   HostCluster single_from_{1};          // below it no single cluster is free; cluster 0 is the header

@@ -26,12 +26,13 @@ bool overlaps(HostCluster first, std::uint64_t count, const std::vector<HostClus
 
 }  // namespace
 
-Refcounts::Refcounts(core::Engine& engine, core::BlockFile& file, HeaderSector& header, const Geometry& geometry)
+Refcounts::Refcounts(core::Engine& engine, core::BlockFile& file, HeaderSector& header, const Geometry& geometry,
+                     std::uint64_t kept_bytes)
     : engine_(engine),
       file_(file),
       header_(header),
       geometry_(geometry),
-      slices_(file, std::min(geometry.cluster_size(), limits::slice_bytes), limits::refcount_slices_kept_bytes) {}
+      slices_(file, std::min(geometry.cluster_size(), limits::slice_bytes), kept_bytes) {}
 
 core::Awaitable<void> Refcounts::open(HostOffset table, std::uint64_t table_clusters) {
   table_at_ = table;
@@ -123,6 +124,28 @@ core::Awaitable<std::optional<HostCluster>> Refcounts::find_free(std::uint64_t c
     }
   }
   co_return std::nullopt;
+}
+
+core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostCluster to) {
+  const std::uint64_t per_slice = slices_.slice_size() * 8 >> geometry_.refcount_order;
+  std::uint64_t free = to > covered_end() ? to - std::max(from, covered_end()) : 0;
+  for (const HostCluster end = std::min(to, covered_end()); from < end;) {
+    const std::uint64_t in_slice = std::min(per_slice - from.value % per_slice, end - from);
+    if (position(from)) {  // a gap in the table is left alone
+      Position where;
+      const SliceCache::Slice* slice = co_await resident(from, where);
+      for (std::uint64_t i = 0; i < in_slice; ++i) {
+        if (get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) == 0) ++free;
+      }
+    }
+    from = from + in_slice;
+  }
+  co_return free;
+}
+
+std::uint64_t Refcounts::growth_clusters() const {
+  const Growth growth = plan_growth();
+  return growth.blocks + growth.table_clusters;
 }
 
 Refcounts::Growth Refcounts::plan_growth() const {

@@ -21,7 +21,9 @@ namespace qcow2 {
 /// Threads    The engine's strand.
 class Refcounts {
  public:
-  Refcounts(core::Engine& engine, core::BlockFile& file, HeaderSector& header, const Geometry& geometry);
+  /// `kept_bytes` of refcount blocks stay in memory, more only while they differ from the file.
+  Refcounts(core::Engine& engine, core::BlockFile& file, HeaderSector& header, const Geometry& geometry,
+            std::uint64_t kept_bytes);
 
   /// Reads the refcount table.
   core::Awaitable<void> open(HostOffset table, std::uint64_t table_clusters);
@@ -36,6 +38,10 @@ class Refcounts {
   /// and overlap none of `reserved`. Nothing where the covered space has none.
   core::Awaitable<std::optional<HostCluster>> find_free(std::uint64_t count, std::uint64_t alignment, HostCluster from,
                                                         const std::vector<HostClusters>& reserved);
+  /// How many of [from, to) have no reference; those that no refcount block covers yet have none.
+  core::Awaitable<std::uint64_t> count_free(HostCluster from, HostCluster to);
+  /// Clusters that the next grow() takes for itself.
+  std::uint64_t growth_clusters() const;
   /// Clusters below this have a refcount block.
   HostCluster covered_end() const { return {covered_blocks_ * geometry_.refcounts_per_block()}; }
   /// Adds refcount blocks, and a larger refcount table where needed, behind the covered space. Each is durable before

@@ -8,16 +8,25 @@
 #include "core/check.h"
 
 namespace qcow2 {
+namespace {
+
+void store_changes(const SliceChanges& changes, core::MutableBytes bytes) {
+  for (std::size_t i = 0; i < bytes.size() / 8; ++i) {
+    if (changes.changed[i]) core::store_big_endian(bytes, i * 8, changes.entries[i]);
+  }
+}
+
+}  // namespace
 
 GuestMap::GuestMap(core::Engine& engine, core::BlockFile& file, HeaderSector& header, ClusterAllocator& clusters,
-                   const Geometry& geometry)
+                   const Geometry& geometry, std::uint64_t kept_bytes)
     : engine_(engine),
       file_(file),
       header_(header),
       clusters_(clusters),
       geometry_(geometry),
       slice_entries_(std::min(geometry.cluster_size(), limits::slice_bytes) / 8),
-      slices_(file, slice_entries_ * 8, limits::l2_slices_kept_bytes) {}
+      slices_(file, slice_entries_ * 8, kept_bytes) {}
 
 core::Awaitable<void> GuestMap::open(Tables tables) {
   l1_at_ = tables.l1_at;
@@ -30,20 +39,19 @@ core::Awaitable<void> GuestMap::open(Tables tables) {
   }
 }
 
-std::uint64_t GuestMap::l1_entry(std::uint64_t index) const {
-  if (const auto changed = open_.l1.find(index); changed != open_.l1.end()) return changed->second;
-  return frozen_l1_entry(index);
-}
-
-std::uint64_t GuestMap::frozen_l1_entry(std::uint64_t index) const {
-  if (const auto changed = frozen_.l1.find(index); changed != frozen_.l1.end()) return changed->second;
+std::uint64_t GuestMap::l1_entry(std::uint64_t index, std::initializer_list<const MapChanges*> layers) const {
+  for (const MapChanges* layer : layers) {
+    if (const auto changed = layer->l1.find(index); changed != layer->l1.end()) return changed->second;
+  }
   return index < l1_.size() ? l1_[index] : 0;
 }
 
 HostOffset GuestMap::published_table(std::uint64_t index) const {
   // A dropped table has nothing left; a new one has nothing that is not among the changes, and may not be on disk yet.
-  if (open_.l1.contains(index) || frozen_.l1.contains(index) || index >= l1_.size()) return HostOffset{0};
-  return HostOffset{l1_[index] & entry_offset_mask};
+  for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
+    if (layer->l1.contains(index)) return HostOffset{0};
+  }
+  return HostOffset{index < l1_.size() ? l1_[index] & entry_offset_mask : 0};
 }
 
 HostOffset GuestMap::slice_offset(std::uint64_t slice, HostOffset table) const {
@@ -53,7 +61,7 @@ HostOffset GuestMap::slice_offset(std::uint64_t slice, HostOffset table) const {
 std::optional<std::uint64_t> GuestMap::find(GuestCluster cluster) {
   const std::uint64_t slice = slice_number(cluster);
   const std::size_t index = slice_index(cluster);
-  for (const MapChanges* layer : {&open_, &frozen_}) {
+  for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
     const auto changes = layer->slices.find(slice);
     if (changes != layer->slices.end() && changes->second->changed[index]) return changes->second->entries[index];
   }
@@ -76,7 +84,7 @@ bool GuestMap::surely_unallocated(GuestCluster cluster, GuestCluster& end) const
   std::uint64_t index = geometry_.l1_index(cluster);
   if (published_table(index).value != 0) return false;
   std::uint64_t changed = ~0ull;  // the next slice with changes
-  for (const MapChanges* layer : {&open_, &frozen_}) {
+  for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
     const auto next = layer->slices.lower_bound(slice);
     if (next != layer->slices.end()) changed = std::min(changed, next->first);
   }
@@ -97,6 +105,8 @@ void GuestMap::set(GuestCluster cluster, std::uint64_t entry) {
   if (!changes) changes = std::make_unique<SliceChanges>();
   changes->changed.set(slice_index(cluster));
   changes->entries[slice_index(cluster)] = entry;
+  const std::uint64_t index = geometry_.l1_index(cluster);
+  if (l1_entry(index, {&open_, &staged_, &naming_}) == 0) open_.tables_wanted.insert(index);
   if (entry != l2_entry_unallocated && entry != l2_entry_zero) open_.names_new_space = true;
 }
 
@@ -110,10 +120,12 @@ void GuestMap::set_disk_size(std::uint64_t size) {
 }
 
 void GuestMap::drop_tables(std::uint64_t first) {
-  const std::uint64_t end =
-      std::max<std::uint64_t>(l1_.size(), frozen_.l1.empty() ? 0 : frozen_.l1.rbegin()->first + 1);
+  std::uint64_t end = l1_.size();
+  for (const MapChanges* layer : {&staged_, &naming_}) {
+    if (!layer->l1.empty()) end = std::max<std::uint64_t>(end, layer->l1.rbegin()->first + 1);
+  }
   for (std::uint64_t index = first; index < end; ++index) {
-    const std::uint64_t table = l1_entry(index) & entry_offset_mask;
+    const std::uint64_t table = l1_entry(index, {&open_, &staged_, &naming_}) & entry_offset_mask;
     if (table == 0) continue;
     open_.l1[index] = 0;
     lose({geometry_.cluster_of(HostOffset{table}), 1});
@@ -121,15 +133,13 @@ void GuestMap::drop_tables(std::uint64_t first) {
 }
 
 void GuestMap::freeze() {
-  CHECK(frozen_.empty());
-  frozen_ = std::exchange(open_, MapChanges{});
+  CHECK(staged_.empty());
+  staged_ = std::exchange(open_, MapChanges{});
 }
 
-void GuestMap::apply(std::uint64_t slice, core::MutableBytes bytes) const {
-  const SliceChanges& changes = *frozen_.slices.at(slice);
-  for (std::size_t i = 0; i < slice_entries_; ++i) {
-    if (changes.changed[i]) core::store_big_endian(bytes, i * 8, changes.entries[i]);
-  }
+void GuestMap::begin_naming() {
+  CHECK(naming_.empty());
+  naming_ = std::exchange(staged_, MapChanges{});
 }
 
 core::Buffer GuestMap::new_table(std::uint64_t l1_index) {
@@ -137,67 +147,76 @@ core::Buffer GuestMap::new_table(std::uint64_t l1_index) {
   const std::uint64_t slices = geometry_.l2_entries() / slice_entries_;
   for (std::uint64_t i = 0; i < slices; ++i) {
     const std::uint64_t slice = l1_index * slices + i;
-    if (frozen_.slices.contains(slice)) {
-      apply(slice, table.span().subspan(i * slices_.slice_size(), slices_.slice_size()));
+    if (const auto changed = staged_.slices.find(slice); changed != staged_.slices.end()) {
+      store_changes(*changed->second, table.span().subspan(i * slices_.slice_size(), slices_.slice_size()));
     }
   }
   return table;
 }
 
-core::Awaitable<void> GuestMap::write_new_tables() {
-  std::set<std::uint64_t> tables;
-  std::uint64_t l1_end = l1_.size();
-  for (const auto& [slice, changes] : frozen_.slices) {
-    const std::uint64_t index = l1_index_of_slice(slice);
-    const auto& entries = changes->entries;
-    const bool needed = std::any_of(entries.begin(), entries.end(), [](std::uint64_t entry) { return entry != 0; });
-    if (needed && frozen_l1_entry(index) == 0) tables.insert(index);
+bool GuestMap::staged_fills_table(std::uint64_t l1_index) const {
+  const std::uint64_t slices = geometry_.l2_entries() / slice_entries_;
+  const auto end = staged_.slices.lower_bound((l1_index + 1) * slices);
+  for (auto changed = staged_.slices.lower_bound(l1_index * slices); changed != end; ++changed) {
+    const auto& entries = changed->second->entries;
+    if (std::any_of(entries.begin(), entries.end(), [](std::uint64_t entry) { return entry != 0; })) return true;
   }
+  return false;
+}
+
+core::Awaitable<void> GuestMap::write_new_tables() {
+  // What the batch before this one does to the L1 table is part of a larger one: by the time that is named, it is
+  // durable.
+  const std::uint64_t l1_entries = naming_.moved_l1 ? naming_.moved_l1->entries : l1_.size();
+  std::uint64_t l1_end = l1_entries;
   std::vector<PendingWrite> writes;
-  for (const std::uint64_t index : tables) {
+  for (const std::uint64_t index : std::exchange(staged_.tables_wanted, {})) {
+    const bool named_meanwhile = l1_entry(index, {&staged_, &naming_}) != 0;
+    if (named_meanwhile || !staged_fills_table(index)) continue;
     const HostOffset table = co_await clusters_.allocate(1);
     slices_.forget(table, geometry_.cluster_size());
-    frozen_.l1[index] = encode_l1_entry(table);
+    staged_.l1[index] = encode_l1_entry(table);
     l1_end = std::max(l1_end, index + 1);
     writes.emplace_back(table, new_table(index));
   }
-  if (frozen_.disk_size) l1_end = std::max(l1_end, geometry_.l1_entries(*frozen_.disk_size));
-  if (l1_end > l1_.size()) {
+  if (staged_.disk_size) l1_end = std::max(l1_end, geometry_.l1_entries(*staged_.disk_size));
+  if (l1_end > l1_entries) {
     const std::uint64_t table_clusters = core::divide_up(l1_end * 8, geometry_.cluster_size());
-    moved_l1_ = co_await clusters_.allocate(table_clusters);
-    moved_l1_entries_ = l1_end;
-    writes.emplace_back(*moved_l1_, l1_bytes(0, table_clusters * geometry_.cluster_size() / 8));
+    const HostOffset at = co_await clusters_.allocate(table_clusters);
+    staged_.moved_l1 = MovedL1{at, l1_end};
+    writes.emplace_back(at, l1_bytes(0, table_clusters * geometry_.cluster_size() / 8, {&staged_, &naming_}));
   }
   co_await write_all(engine_, file_, std::move(writes));
 }
 
-core::Buffer GuestMap::l1_bytes(std::uint64_t first_entry, std::uint64_t entries) const {
+core::Buffer GuestMap::l1_bytes(std::uint64_t first_entry, std::uint64_t entries,
+                                std::initializer_list<const MapChanges*> layers) const {
   core::Buffer bytes = core::Buffer::zeroed(entries * 8);
   for (std::uint64_t i = 0; i < entries; ++i) {
-    core::store_big_endian(bytes.span(), i * 8, frozen_l1_entry(first_entry + i));
+    core::store_big_endian(bytes.span(), i * 8, l1_entry(first_entry + i, layers));
   }
   return bytes;
 }
 
-bool GuestMap::changes_published_table(std::uint64_t slice) const {
+bool GuestMap::naming_changes_published_table(std::uint64_t slice) const {
   const std::uint64_t index = l1_index_of_slice(slice);
-  if (frozen_.l1.contains(index)) return false;  // a new table, written whole before, or a dropped one
+  if (naming_.l1.contains(index)) return false;  // a new table, written whole before, or a dropped one
   return index < l1_.size() && l1_[index] != 0;  // no table: the batch took back all that it had put there
 }
 
 void GuestMap::collect_l1_sectors(std::vector<PendingWrite>& writes) const {
   constexpr std::uint64_t per_sector = sector_size / 8;
   std::set<std::uint64_t> sectors;
-  for (const auto& [index, entry] : frozen_.l1) sectors.insert(index / per_sector);
+  for (const auto& [index, entry] : naming_.l1) sectors.insert(index / per_sector);
   for (const std::uint64_t sector : sectors) {
-    writes.emplace_back(l1_at_ + sector * sector_size, l1_bytes(sector * per_sector, per_sector));
+    writes.emplace_back(l1_at_ + sector * sector_size, l1_bytes(sector * per_sector, per_sector, {&naming_}));
   }
 }
 
 core::Awaitable<void> GuestMap::write_names() {
   std::vector<PendingWrite> writes;
-  for (const auto& [slice, changes] : frozen_.slices) {
-    if (!changes_published_table(slice)) continue;
+  for (const auto& [slice, changes] : naming_.slices) {
+    if (!naming_changes_published_table(slice)) continue;
     const HostOffset at = slice_offset(slice, HostOffset{l1_[l1_index_of_slice(slice)] & entry_offset_mask});
     SliceCache::Slice* resident = slices_.find(at);
     while (resident == nullptr) {
@@ -208,18 +227,18 @@ core::Awaitable<void> GuestMap::write_names() {
     pinned_.push_back(at);
     core::Buffer bytes(slices_.slice_size());
     std::copy_n(resident->bytes.data(), bytes.size(), bytes.data());
-    apply(slice, bytes.span());
+    store_changes(*changes, bytes.span());
     writes.emplace_back(at, std::move(bytes));
   }
-  if (!moved_l1_) collect_l1_sectors(writes);
+  if (!naming_.moved_l1) collect_l1_sectors(writes);
   co_await write_all(engine_, file_, std::move(writes));
 
-  if (!moved_l1_ && !frozen_.disk_size) co_return;
+  if (!naming_.moved_l1 && !naming_.disk_size) co_return;
   auto change = [this](core::MutableBytes sector) {
-    if (frozen_.disk_size) core::store_big_endian(sector, header_field::size, *frozen_.disk_size);
-    if (!moved_l1_) return;
-    core::store_big_endian(sector, header_field::l1_entries, static_cast<std::uint32_t>(moved_l1_entries_));
-    core::store_big_endian(sector, header_field::l1_table_offset, moved_l1_->value);
+    if (naming_.disk_size) core::store_big_endian(sector, header_field::size, *naming_.disk_size);
+    if (!naming_.moved_l1) return;
+    core::store_big_endian(sector, header_field::l1_entries, static_cast<std::uint32_t>(naming_.moved_l1->entries));
+    core::store_big_endian(sector, header_field::l1_table_offset, naming_.moved_l1->at.value);
   };
   co_await header_.update(change);
 }
@@ -231,21 +250,20 @@ std::vector<HostClusters> GuestMap::settle() {
     --resident->pins;
   }
   pinned_.clear();
-  for (const auto& [slice, changes] : frozen_.slices) {
-    if (!changes_published_table(slice)) continue;
+  for (const auto& [slice, changes] : naming_.slices) {
+    if (!naming_changes_published_table(slice)) continue;
     const HostOffset table{l1_[l1_index_of_slice(slice)] & entry_offset_mask};
     SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
-    if (resident != nullptr) apply(slice, resident->bytes.span());
+    if (resident != nullptr) store_changes(*changes, resident->bytes.span());
   }
-  std::vector<HostClusters> lost = std::move(frozen_.lost);
-  if (moved_l1_) {
+  std::vector<HostClusters> lost = std::move(naming_.lost);
+  if (naming_.moved_l1) {
     lost.push_back({geometry_.cluster_of(l1_at_), core::divide_up(l1_.size() * 8, geometry_.cluster_size())});
-    l1_at_ = *moved_l1_;
-    l1_.resize(moved_l1_entries_);
-    moved_l1_.reset();
+    l1_at_ = naming_.moved_l1->at;
+    l1_.resize(naming_.moved_l1->entries);
   }
-  for (const auto& [index, entry] : frozen_.l1) l1_[index] = entry;
-  frozen_ = MapChanges{};
+  for (const auto& [index, entry] : naming_.l1) l1_[index] = entry;
+  naming_ = MapChanges{};
   return lost;
 }
 

@@ -1,10 +1,12 @@
 // Which guest cluster is where: the L1 table and the L2 tables behind it.
 //
-// Three layers, newest first. What changed since the last freeze() is open; what the commit under way is making durable
-// is frozen; the rest is published: what the file says. Lookups see all three, the file only ever sees a frozen batch.
+// Four layers, newest first. What changed since the last freeze() is open; the batch frozen last is staged while all
+// that its names rely on becomes durable; the batch before it is naming while its names do; the rest is published: what
+// the file says. Lookups see all four. What is written for a batch never contains anything of a later one.
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -30,7 +32,7 @@ class GuestMap {
   };
 
   GuestMap(core::Engine& engine, core::BlockFile& file, HeaderSector& header, ClusterAllocator& clusters,
-           const Geometry& geometry);
+           const Geometry& geometry, std::uint64_t kept_bytes);
   core::Awaitable<void> open(Tables tables);
 
   /// The entry as of now, or nothing where its slice must be loaded first. Never suspends: what the caller does with
@@ -49,25 +51,29 @@ class GuestMap {
   void drop_tables(std::uint64_t first);
 
   const MapChanges& open_changes() const { return open_; }
+  /// L2 tables that must still be taken for what was set so far, at most.
+  std::uint64_t tables_wanted() const { return open_.tables_wanted.size() + staged_.tables_wanted.size(); }
 
-  /// The commit's four steps; see flow/commit.cpp for what must lie between them.
-  void freeze();
-  core::Awaitable<void> write_new_tables();  ///< takes space for them
-  core::Awaitable<void> write_names();
-  std::vector<HostClusters> settle();  ///< the frozen batch is what the file says; returns its lost references
+  /// The commit's steps; see flow/commit.cpp for what must lie between them.
+  void freeze();                             ///< open becomes staged
+  core::Awaitable<void> write_new_tables();  ///< of the staged batch; takes space for them
+  void begin_naming();                       ///< staged becomes naming
+  core::Awaitable<void> write_names();       ///< of the naming batch
+  std::vector<HostClusters> settle();        ///< naming becomes published; returns the batch's lost references
 
  private:
   std::uint64_t slice_number(GuestCluster cluster) const { return cluster.value / slice_entries_; }
   std::size_t slice_index(GuestCluster cluster) const { return cluster.value % slice_entries_; }
   std::uint64_t l1_index_of_slice(std::uint64_t slice) const { return slice * slice_entries_ / geometry_.l2_entries(); }
-  std::uint64_t l1_entry(std::uint64_t index) const;         ///< as of now
-  std::uint64_t frozen_l1_entry(std::uint64_t index) const;  ///< as the frozen batch leaves it
-  HostOffset published_table(std::uint64_t index) const;     ///< that still holds entries; 0 for none
-  bool changes_published_table(std::uint64_t slice) const;
+  /// An L1 entry as `layers`, newest first, leave it.
+  std::uint64_t l1_entry(std::uint64_t index, std::initializer_list<const MapChanges*> layers) const;
+  HostOffset published_table(std::uint64_t index) const;  ///< that still holds entries; 0 for none
+  bool staged_fills_table(std::uint64_t l1_index) const;
+  bool naming_changes_published_table(std::uint64_t slice) const;
   HostOffset slice_offset(std::uint64_t slice, HostOffset table) const;
-  void apply(std::uint64_t slice, core::MutableBytes bytes) const;
   core::Buffer new_table(std::uint64_t l1_index);
-  core::Buffer l1_bytes(std::uint64_t first_entry, std::uint64_t entries) const;
+  core::Buffer l1_bytes(std::uint64_t first_entry, std::uint64_t entries,
+                        std::initializer_list<const MapChanges*> layers) const;
   void collect_l1_sectors(std::vector<PendingWrite>& writes) const;
 
   core::Engine& engine_;
@@ -80,10 +86,9 @@ class GuestMap {
   HostOffset l1_at_;
   std::vector<std::uint64_t> l1_;  ///< published, as stored
   MapChanges open_;
-  MapChanges frozen_;
-  std::optional<HostOffset> moved_l1_;  ///< where the frozen batch puts a larger L1 table
-  std::uint64_t moved_l1_entries_ = 0;
-  std::vector<HostOffset> pinned_;  ///< slices that the frozen batch changes
+  MapChanges staged_;
+  MapChanges naming_;
+  std::vector<HostOffset> pinned_;  ///< slices that the naming batch changes
 };
 
 }  // namespace qcow2

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "core/offset.h"
@@ -23,13 +24,21 @@ struct SliceChanges {
   std::array<std::uint64_t, slice_entries_max> entries{};  ///< as stored; meaningful where `changed`
 };
 
+/// A larger L1 table, on its way to replace the present one.
+struct MovedL1 {
+  HostOffset at;
+  std::uint64_t entries = 0;
+};
+
 /// One batch: everything that becomes durable together.
 struct MapChanges {
   std::map<std::uint64_t, std::unique_ptr<SliceChanges>> slices;  ///< by slice number on the guest's disk
   std::map<std::uint64_t, std::uint64_t> l1;                      ///< changed L1 entries, as stored
   std::optional<std::uint64_t> disk_size;                         ///< new size in the header, bytes
-  bool names_new_space = false;    ///< an entry names host space that no durable entry names
-  std::vector<HostClusters> lost;  ///< references given up: dropped once the batch is durable
+  std::optional<MovedL1> moved_l1;
+  std::set<std::uint64_t> tables_wanted;  ///< L1 entries that named no table when something was set behind them
+  bool names_new_space = false;           ///< an entry names host space that no durable entry names
+  std::vector<HostClusters> lost;         ///< references given up: dropped once the batch is durable
 
   bool empty() const { return slices.empty() && l1.empty() && !disk_size && lost.empty(); }
 };

@@ -41,6 +41,13 @@ Bytes noise(std::uint64_t size, unsigned seed) {
   return bytes;
 }
 
+Bytes random_bytes(std::uint64_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  Bytes bytes(size);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  return bytes;
+}
+
 class OpenImage {
  public:
   explicit OpenImage(const Bytes& content) : file(engine) {
@@ -110,7 +117,60 @@ TEST(Commit, FlushesThatArriveDuringACommitShareTheNext) {
   }
   image.file.release(Kind::barrier);
   for (const auto& flush : flushes) flush.get();
-  EXPECT_EQ(image.barriers(), 4u);
+  EXPECT_EQ(image.barriers(), 3u) << "two, and one for the other eight";
+}
+
+// Each flush is asked for while the one before it is under way, so each is a batch of its own.
+TEST(Commit, BackToBackFlushesCostAboutOneBarrierEach) {
+  OpenImage image(empty_image());
+  image.file.hold(Kind::barrier);
+  std::vector<test::Started<void>> flushes;
+  for (unsigned i = 0; i < 100; ++i) {
+    test::run(image.engine, image.writing(i % 64 * cluster, noise(cluster, i)));
+    flushes.push_back(test::start(image.engine, image.disk->flush()));
+    image.file.release_one(Kind::barrier);
+    image.engine.settle();
+    ASSERT_EQ(i < 2 || flushes[i - 2].done(), true) << "a flush waits for its own names, not for later batches";
+  }
+  image.file.release(Kind::barrier);
+  for (const auto& flush : flushes) flush.get();
+  EXPECT_GE(image.barriers(), 100u) << "each has to be a batch, or this shows nothing";
+  EXPECT_LE(image.barriers(), 110u);
+}
+
+TEST(Commit, OverwritingAnIncompressibleClusterCostsOneBarrierAndNoSpace) {
+  OpenImage image(empty_image());
+  image.write(0, random_bytes(cluster, 1));
+  image.flush();
+  const std::size_t barriers = image.barriers();
+  const std::uint64_t size = image.file.size();
+  image.write(0, random_bytes(cluster, 2));
+  image.flush();
+  EXPECT_EQ(image.barriers(), barriers + 1);
+  EXPECT_EQ(image.file.size(), size);
+  EXPECT_EQ(image.read(0, cluster), random_bytes(cluster, 2));
+  image.flush();
+  EXPECT_EQ(image.barriers(), barriers + 1) << "nothing is pending";
+}
+
+TEST(Commit, ADiscardDuringAnOverwriteKeepsItsSpaceFromBeingReused) {
+  OpenImage image(empty_image());
+  image.write(0, random_bytes(cluster, 1));
+  image.flush();
+  image.file.hold(Kind::write);
+  image.write(0, random_bytes(cluster, 2));
+  ASSERT_EQ(image.file.held(Kind::write), 1u);
+  const auto overwrite = image.file.operations().back();
+  test::run(image.engine, image.disk->zero(core::DiskOffset{0}, cluster));
+  const auto flush = test::start(image.engine, image.disk->flush());
+  for (int i = 0; i < 3; ++i) image.write((10 + i) * cluster, random_bytes(cluster, 3));
+  image.file.release(Kind::write);
+  flush.get();
+  image.flush();
+  EXPECT_EQ(image.file.fault(), "") << "nobody writes where the overwrite is under way";
+  EXPECT_EQ(image.read(0, cluster), Bytes(cluster));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(image.read((10 + i) * cluster, cluster), random_bytes(cluster, 3));
+  EXPECT_EQ(overwrite.kind, Kind::write);
 }
 
 TEST(Commit, NoTableIsTouchedBeforeTheDataAreDurable) {
@@ -242,15 +302,95 @@ TEST_P(Failing, AtAnyIndexIsReportedKeptAndHarmless) {
   std::size_t failures = 0;
   for (std::size_t k = 0;; ++k) {
     OpenImage image(fresh);
-    image.file.fail(GetParam(), k, ENOSPC, 512);
+    image.file.fail(GetParam(), k, EIO, 512);
     const Outcome outcome = run_workload(image);
     const bool reached = image.file.count(GetParam()) > k;
     if (!reached) break;
     EXPECT_TRUE(outcome.failed) << "operation " << k << " failed and nobody was told";
-    expect_failure_is_kept(image, outcome, ENOSPC);
+    expect_failure_is_kept(image, outcome, EIO);
     ++failures;
   }
   EXPECT_GE(failures, GetParam() == Kind::barrier ? 6u : 9u);
+}
+
+int flush_error(OpenImage& image) {
+  try {
+    image.flush();
+  } catch (const core::Error& error) {
+    return error.code().value();
+  }
+  return 0;
+}
+
+Bytes last_write() { return noise(cluster, 35); }
+
+// A full host costs nobody a byte: whatever write finds no space, it is told, and the same flush succeeds later.
+TEST(Commit, WantOfSpaceIsSurvivedAtAnyWrite) {
+  const Bytes fresh = empty_image();
+  std::size_t shortages = 0;
+  for (std::size_t k = 0;; ++k) {
+    OpenImage image(fresh);
+    image.file.fail(Kind::write, k, ENOSPC, 512);
+    bool told = false;
+    for (unsigned value = 1; value <= 3; ++value) {
+      for (unsigned i = 0; i < 6; ++i) image.write(i * cluster / 2, noise(cluster, 10 * value + i));
+      const int error_number = flush_error(image);
+      if (error_number == 0) continue;
+      EXPECT_EQ(error_number, ENOSPC);
+      EXPECT_FALSE(told);
+      told = true;
+      image.flush();  // there is space again
+    }
+    EXPECT_FALSE(image.disk->failure());
+    if (image.file.count(Kind::write) <= k) break;
+    EXPECT_EQ(image.read(5 * cluster / 2, cluster), last_write());
+    image.close();
+    EXPECT_EQ(OpenImage(image.content()).read(5 * cluster / 2, cluster), last_write());
+    if (told) ++shortages;
+  }
+  EXPECT_GE(shortages, 6u);
+}
+
+TEST(Commit, AWriteIsRefusedThatTheHostHasNoSpaceFor) {
+  OpenImage image(empty_image());
+  for (std::size_t k = 0; k < 100; ++k) image.file.fail(Kind::reserve, k, ENOSPC);
+  try {
+    image.write(0, noise(cluster, 1));
+    FAIL() << "accepted what cannot be stored";
+  } catch (const core::Error& error) {
+    EXPECT_EQ(error.code().value(), ENOSPC);
+  }
+  EXPECT_FALSE(image.disk->failure());
+  image.flush();
+  EXPECT_EQ(image.read(0, cluster), Bytes(cluster));
+}
+
+TEST(Commit, ADamagedClusterStopsNobodyElse) {
+  const Bytes damaged = [] {
+    OpenImage image(empty_image());
+    image.write(0, noise(cluster, 1));
+    image.close();
+    Bytes content = image.content();
+    const Bytes whole = content;
+    for (const auto& write : image.file.operations(Kind::write)) {
+      const bool is_fragment = write.length > cluster / 4 && write.length < cluster;
+      if (is_fragment) std::fill_n(content.begin() + static_cast<std::ptrdiff_t>(write.at), 4096, std::byte{0xff});
+    }
+    EXPECT_NE(content, whole);
+    return content;
+  }();
+  OpenImage image(damaged);
+  image.write(512, noise(512, 2));
+  image.write(3 * cluster, noise(cluster, 3));
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(flush_error(image), EIO) << "the rest of cluster 0 cannot be read";
+  EXPECT_TRUE(image.disk->failure());
+  EXPECT_EQ(OpenImage(image.content()).read(3 * cluster, cluster), noise(cluster, 3)) << "the others are durable";
+  EXPECT_EQ(image.read(512, 512), noise(512, 2));
+  EXPECT_THROW(image.read(0, 512), core::Error);
+  image.write(0, noise(cluster, 4));
+  image.flush();
+  EXPECT_FALSE(image.disk->failure()) << "all of it was written anew";
+  EXPECT_EQ(image.read(0, cluster), noise(cluster, 4));
 }
 
 INSTANTIATE_TEST_SUITE_P(Operations, Failing, testing::Values(Kind::write, Kind::barrier),

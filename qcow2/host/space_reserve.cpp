@@ -1,0 +1,52 @@
+#include "qcow2/host/space_reserve.h"
+
+#include <algorithm>
+
+#include "core/patient_file.h"
+#include "qcow2/limits.h"
+
+namespace qcow2 {
+
+core::Awaitable<void> SpaceReserve::ensure(std::uint64_t clusters) {
+  const core::AsyncMutex::Guard alone = co_await pushing_.lock();
+  while (!holds(clusters)) co_await push_frontier(limits::reserve_bytes >> geometry_.cluster_bits);
+}
+
+core::Awaitable<void> SpaceReserve::back_up_to(HostCluster end) {
+  if (end <= frontier_ || !promised_) co_return;
+  const core::AsyncMutex::Guard alone = co_await pushing_.lock();
+  try {
+    while (frontier_ < end && promised_) co_await push_frontier(limits::reserve_bytes >> geometry_.cluster_bits);
+  } catch (const core::Error& error) {
+    if (!core::means_no_space(error.code())) throw;
+  }
+}
+
+// By `clusters`, or by less where the host has not that much left.
+core::Awaitable<void> SpaceReserve::push_frontier(std::uint64_t clusters) {
+  for (std::uint64_t step = std::max<std::uint64_t>(clusters, 1);; step /= 2) {
+    const HostCluster to = frontier_ + step;
+    const std::uint64_t added = co_await refcounts_.count_free(frontier_, to);
+    bool backed = true;
+    if (added != 0) {
+      try {
+        promised_ = co_await file_.reserve(geometry_.start_of(frontier_), step << geometry_.cluster_bits);
+      } catch (const core::Error& error) {
+        if (step == 1 || !core::means_no_space(error.code())) throw;
+        backed = false;
+      }
+    }
+    if (!backed) continue;
+    // Clusters may have been taken or freed while the host was asked; what was taken was counted by took().
+    frontier_ = to;
+    free_ += added;
+    co_return;
+  }
+}
+
+core::Awaitable<void> SpaceReserve::recount() {
+  const core::AsyncMutex::Guard alone = co_await pushing_.lock();
+  free_ = co_await refcounts_.count_free(HostCluster{0}, frontier_);
+}
+
+}  // namespace qcow2
