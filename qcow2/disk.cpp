@@ -384,8 +384,7 @@ core::Awaitable<void> Disk::close() {
 core::Awaitable<void> Disk::finish() {
   co_await commit_.finish();
   fragments_.close();
-  if (space_.set_aside_behind(file_.size()) != 0)
-    co_await file_.truncate(file_.size());  // gives back what was set aside
+  if (commit_.changed_image()) co_await space_.give_back();
 }
 
 }  // namespace qcow2

@@ -47,6 +47,8 @@ class Commit {
   core::Awaitable<void> wait_for_room();
   /// The open batch has grown enough to be committed in the background.
   bool large() const { return exceeds(1); }
+  /// At least one batch was begun.
+  bool changed_image() const { return open_batch_ > 1; }
   /// Changes are waiting, or space is waiting to be given back.
   bool pending() const;
   /// Suspends until no batch is under way and all that the durable ones gave up is free again.

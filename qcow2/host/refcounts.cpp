@@ -143,6 +143,26 @@ core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostClust
   co_return free;
 }
 
+core::Awaitable<HostClusters> Refcounts::next_free_run(HostCluster from, HostCluster end) {
+  const std::uint64_t per_slice = slices_.slice_size() * 8 >> geometry_.refcount_order;
+  HostClusters run{from, 0};
+  end = std::min(end, covered_end());
+  while (from < end) {
+    const std::uint64_t in_slice = std::min(per_slice - from.value % per_slice, end - from);
+    const bool covered = position(from).has_value();
+    Position where;
+    const SliceCache::Slice* slice = nullptr;
+    if (covered) slice = co_await resident(from, where);
+    for (std::uint64_t i = 0; i < in_slice; ++i) {
+      const bool free = covered && get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) == 0;
+      if (free && run.count++ == 0) run.first = from + i;
+      if (!free && run.count != 0) co_return run;
+    }
+    from = from + in_slice;
+  }
+  co_return run;
+}
+
 std::uint64_t Refcounts::growth_clusters() const {
   const Growth growth = plan_growth();
   return growth.blocks + growth.table_clusters;

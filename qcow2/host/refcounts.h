@@ -40,6 +40,8 @@ class Refcounts {
                                                         const std::vector<HostClusters>& reserved);
   /// How many of [from, to) have no reference; those that no refcount block covers yet have none.
   core::Awaitable<std::uint64_t> count_free(HostCluster from, HostCluster to);
+  /// The first clusters in a row from `from` on, below `end`, that have no reference; count 0 where there are none.
+  core::Awaitable<HostClusters> next_free_run(HostCluster from, HostCluster end);
   /// Clusters that the next grow() takes for itself.
   std::uint64_t growth_clusters() const;
   /// Clusters below this have a refcount block.

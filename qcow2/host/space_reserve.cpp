@@ -44,6 +44,17 @@ core::Awaitable<void> SpaceReserve::push_frontier(std::uint64_t clusters) {
   }
 }
 
+core::Awaitable<void> SpaceReserve::give_back() {
+  const HostCluster end{geometry_.host_clusters(file_.size())};
+  HostClusters run = co_await refcounts_.next_free_run(HostCluster{0}, end);
+  while (run.count != 0 && run.first + run.count < end) {
+    co_await file_.punch(geometry_.start_of(run.first), run.count << geometry_.cluster_bits);
+    run = co_await refcounts_.next_free_run(run.first + run.count, end);
+  }
+  const std::uint64_t used = run.count == 0 ? file_.size() : geometry_.start_of(run.first).value;
+  co_await file_.truncate(used);
+}
+
 core::Awaitable<void> SpaceReserve::recount() {
   const core::AsyncMutex::Guard alone = co_await pushing_.lock();
   free_ = co_await refcounts_.count_free(HostCluster{0}, frontier_);

@@ -31,6 +31,9 @@ class SpaceReserve {
   /// Counts anew: clusters that were taken and never used are free again.
   core::Awaitable<void> recount();
 
+  /// Gives the host back what nobody refers to, and what was set aside. Only when nothing is under way and whatever was
+  /// unlinked is so durably; nothing may be taken afterwards.
+  core::Awaitable<void> give_back();
   /// Bytes set aside beyond byte `end` of the file.
   std::uint64_t set_aside_behind(std::uint64_t end) const {
     const std::uint64_t frontier = geometry_.start_of(frontier_).value;

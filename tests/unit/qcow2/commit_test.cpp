@@ -254,6 +254,68 @@ TEST(Commit, AReaderKeepsTheSpaceItReadsFromBeingReused) {
   EXPECT_EQ(target, noise(cluster, 1));
 }
 
+TEST(Commit, ADiscardDuringARewriteWins) {
+  OpenImage image(empty_image());
+  image.write(0, noise(cluster, 1));
+  image.flush();
+  image.file.hold(Kind::write);
+  // Three clusters, so that one fills its host cluster and is on its way when the discard comes.
+  for (unsigned i = 0; i < 3; ++i) image.write(i * cluster, noise(cluster, 10 + i));
+  ASSERT_GE(image.file.held(Kind::write), 1u);
+  test::run(image.engine, image.disk->zero(core::DiskOffset{0}, cluster));
+  EXPECT_EQ(image.read(0, cluster), Bytes(cluster));
+  image.file.release(Kind::write);
+  image.flush();
+  EXPECT_EQ(image.read(0, cluster), Bytes(cluster));
+  OpenImage again(image.content());
+  EXPECT_EQ(again.read(0, cluster), Bytes(cluster));
+  EXPECT_EQ(again.read(cluster, cluster), noise(cluster, 11));
+}
+
+TEST(Commit, AFlushDuringAFlushOfTheSameHostClusterWritesBesideIt) {
+  OpenImage image(empty_image());
+  image.write(0, noise(4096, 1));
+  image.file.hold(Kind::write);
+  const auto first = test::start(image.engine, image.disk->flush());
+  ASSERT_GE(image.file.held(Kind::write), 1u);
+  image.write(cluster, noise(4096, 2));
+  const auto second = test::start(image.engine, image.disk->flush());
+  image.file.release(Kind::write);
+  first.get();
+  second.get();
+  EXPECT_EQ(image.file.fault(), "") << "no two writes to one block at a time";
+  OpenImage again(image.content());
+  EXPECT_EQ(again.read(0, 4096), noise(4096, 1));
+  EXPECT_EQ(again.read(cluster, 4096), noise(4096, 2));
+}
+
+TEST(Commit, WhatIsFreeGoesBackToTheHostAtTheEndAndOnlyThen) {
+  OpenImage image(empty_image());
+  for (unsigned i = 0; i < 20; ++i) image.write(i * cluster, noise(cluster, i));
+  image.flush();
+  const std::uint64_t full_size = image.file.size();
+  test::run(image.engine, image.disk->zero(core::DiskOffset{0}, 8 * cluster));
+  image.flush();
+  for (unsigned i = 0; i < 2; ++i) image.write(i * cluster, noise(cluster, 30 + i));  // where there was something else
+  test::run(image.engine, image.disk->zero(core::DiskOffset{16 * cluster}, 4 * cluster));
+  image.flush();
+  EXPECT_EQ(image.file.count(Kind::punch), 0u);
+  image.close();
+  const auto& operations = image.file.operations();
+  const auto is_punch = [](const auto& operation) { return operation.kind == Kind::punch; };
+  const auto first_punch = std::find_if(operations.begin(), operations.end(), is_punch);
+  ASSERT_NE(first_punch, operations.end());
+  EXPECT_TRUE(std::none_of(first_punch, operations.end(), [](const auto& late) { return late.kind == Kind::write; }));
+  std::uint64_t punched = 0;
+  for (const auto& operation : image.file.operations(Kind::punch)) punched += operation.length;
+  EXPECT_GE(punched + full_size - image.file.size(), 4 * cluster);
+  OpenImage again(image.content());
+  for (unsigned i = 0; i < 20; ++i) {
+    const Bytes expected = i < 2 ? noise(cluster, 30 + i) : i < 8 || i >= 16 ? Bytes(cluster) : noise(cluster, i);
+    EXPECT_EQ(again.read(i * cluster, cluster), expected) << i;
+  }
+}
+
 // Two flushed states and an unflushed one; a failure anywhere leaves what the last successful flush made durable.
 struct Outcome {
   bool failed = false;
