@@ -171,14 +171,18 @@ Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes
 
 Awaitable<void> DirectFile::barrier() {
   auto job = [fd = fd_.get()] {
-    if (::fdatasync(fd) != 0) fail_errno(errno, "making the image durable");
+    while (::fdatasync(fd) != 0) {
+      if (errno != EINTR) fail_errno(errno, "making the image durable");
+    }
   };
   co_await run(engine_.pool(), job);
 }
 
 Awaitable<void> DirectFile::truncate(std::uint64_t size) {
   auto job = [fd = fd_.get(), size] {
-    if (::ftruncate(fd, static_cast<off_t>(size)) != 0) fail_errno(errno, "changing the length of the image");
+    while (::ftruncate(fd, static_cast<off_t>(size)) != 0) {
+      if (errno != EINTR) fail_errno(errno, "changing the length of the image");
+    }
   };
   co_await run(engine_.pool(), job);
   size_ = size;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "fuse/mount_table.h"
+#include "fuse/unmount.h"
 
 namespace fuse {
 namespace {
@@ -16,12 +17,13 @@ namespace fs = std::filesystem;
 
 struct stat look_at(const std::string& mountpoint) {
   struct stat facts {};
-  if (::stat(mountpoint.c_str(), &facts) == 0) return facts;
-  if (errno == ENOTCONN) {
+  const int error = ::stat(mountpoint.c_str(), &facts) == 0 ? 0 : errno;
+  if (daemon_died(mountpoint)) {
     core::fail(core::Errc::bad_argument, mountpoint + ": an earlier mount died here; run: qcowfs umount " + mountpoint +
                                              "   (or: fusermount3 -u " + mountpoint + ")");
   }
-  core::fail_errno(errno, mountpoint + ": cannot use the mount point");
+  if (error != 0) core::fail_errno(error, mountpoint + ": cannot use the mount point");
+  return facts;
 }
 
 Appearance looks_of(const MountOptions& options, const struct stat& image) {

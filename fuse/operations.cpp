@@ -14,6 +14,8 @@
 namespace fuse {
 namespace {
 
+constexpr std::uint64_t opened_for_writing = 1;  // a file handle
+
 // Readahead and asynchronous direct I/O on their way at once. The kernel's own 12 leave a machine of many
 // processors without work.
 constexpr unsigned background_max = 64;
@@ -93,6 +95,7 @@ struct Trampolines {
     if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
     if (self.disk_.read_only() && (file->flags & O_ACCMODE) != O_RDONLY) return reply.error(EROFS);
     file->keep_cache = 1;
+    file->fh = (file->flags & O_ACCMODE) != O_RDONLY ? opened_for_writing : 0;
     reply.opened(*file);
   }
 
@@ -109,11 +112,11 @@ struct Trampolines {
     });
   }
 
-  // close(2): costs nothing but must not hide that something written before is lost.
-  static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info*) noexcept {
+  // close(2): costs nothing but must not hide from a writer that something written before is lost.
+  static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* file) noexcept {
     Reply reply(request);
     const core::ErrorCode failure = of(request).disk_.failure();
-    reply.error(failure ? to_errno(failure) : 0);
+    reply.error(failure && file->fh == opened_for_writing ? to_errno(failure) : 0);
   }
 
   static void fsync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {

@@ -1,7 +1,6 @@
 // `qcowfs umount`: takes the mount away and waits until the daemon has stored everything and let go of the
 // image.
 #include <poll.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -84,14 +83,9 @@ int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
   return exit_failure;
 }
 
-bool is_dead(const std::string& mountpoint) {
-  struct stat facts {};
-  return ::stat(mountpoint.c_str(), &facts) != 0 && errno == ENOTCONN;
-}
-
 // A mount that nobody answers for: its daemon died, or it lives where we cannot hear it.
 int unmount_unheard(const MountEntry& entry) {
-  const bool dead = is_dead(entry.mountpoint);
+  const bool dead = daemon_died(entry.mountpoint);
   const UnmountResult result = unmount(entry.mountpoint, dead ? Unmount::detach : Unmount::when_idle);
   if (result.outcome == UnmountResult::busy) {
     complain(entry.mountpoint + ": still in use (fuser -vm " + entry.mountpoint + " shows by whom)");

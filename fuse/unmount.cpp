@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -73,6 +74,11 @@ UnmountResult unmount(const std::string& mountpoint, Unmount how) {
   if (errno == EBUSY) return {UnmountResult::busy, {}};
   if (errno != EPERM) return failed(std::strerror(errno));
   return by_fusermount(mountpoint, how);
+}
+
+bool daemon_died(const std::string& mountpoint) {
+  struct statvfs facts {};
+  return ::statvfs(mountpoint.c_str(), &facts) != 0 && errno == ENOTCONN;
 }
 
 }  // namespace fuse

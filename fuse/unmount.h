@@ -18,4 +18,8 @@ struct UnmountResult {
 /// Blocks, and the file system in question must be able to answer meanwhile: never call it on the engine.
 UnmountResult unmount(const std::string& mountpoint, Unmount how);
 
+/// The daemon of the mount at `mountpoint` is gone. Asks what the kernel never answers from memory: a dead mount's root
+/// may have its attributes cached for a day. Blocks while a living daemon is busy.
+bool daemon_died(const std::string& mountpoint);
+
 }  // namespace fuse
