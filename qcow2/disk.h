@@ -110,6 +110,7 @@ class Disk final : public core::GuestDisk {
   bool reshaping_ = false;      ///< a shrink is under way: it has the disk to itself
   bool tail_is_clean_ = false;  ///< nothing is allocated beyond the disk's end
   core::AsyncMutex resizing_;
+  core::AsyncMutex growing_;
   core::WaitList shape_free_;
   bool closing_ = false;
   bool keeper_running_ = false;
