@@ -266,8 +266,8 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
   const core::AsyncMutex::Guard alone = co_await growing_.lock();
   if (size <= size_) co_return;
   if (!tail_is_clean_) {
-    // Whatever an earlier owner or a power cut left behind the end must not come to light: it is durably gone before the
-    // header says that the disk is larger.
+    // Whatever an earlier owner or a power cut left behind the end must not come to light: it is durably gone before
+    // the header says that the disk is larger.
     const GuestOffset end{std::max(size_, tables_.l1_entries * geometry_.bytes_per_l2_table())};
     co_await zero_range(GuestOffset{size_}, end, l2_entry_unallocated);
     co_await commit_.flush();

@@ -218,8 +218,8 @@ void Assembler::put_back(const std::shared_ptr<SealedCluster>& sealed, const std
   dirty.gathering->born = sealed->born;
   dirty.gathering->seal_wanted = false;
   gathering_by_age_[sealed->born] = sealed->guest;
-  if (dirty.gathering->known.covers(whole())) {
-    seal(sealed->guest);
+  if (dirty.gathering->known.covers(whole()) && !sealed->known.covers(whole())) {
+    seal(sealed->guest);  // what was written meanwhile completes it
   } else {
     const auto* known = dynamic_cast<const core::Error*>(&error);
     const core::ErrorCode code = known != nullptr ? known->code() : core::make_error_code(core::Errc::corrupt_image);

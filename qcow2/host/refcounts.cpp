@@ -244,7 +244,16 @@ core::Awaitable<void> Refcounts::link(std::uint64_t first_block, const Growth& g
 core::Awaitable<void> Refcounts::write_dirty() {
   const core::AsyncMutex::Guard alone = co_await writing_.lock();
   std::vector<PendingWrite> writes = slices_.take_dirty();
-  co_await write_all(engine_, file_, std::move(writes));
+  std::vector<HostOffset> slices;
+  for (const auto& [at, bytes] : writes) slices.push_back(at);
+  std::exception_ptr error;
+  try {
+    co_await write_all(engine_, file_, std::move(writes));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  slices_.landed(slices);
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace qcow2

@@ -71,9 +71,14 @@ std::vector<std::pair<HostOffset, core::Buffer>> SliceCache::take_dirty() {
     std::copy_n(slice.bytes.data(), slice_size_, copy.data());
     taken.emplace_back(slice.at, std::move(copy));
     slice.dirty = false;
+    ++slice.pins;
   }
   dirty_ = 0;
   return taken;
+}
+
+void SliceCache::landed(const std::vector<HostOffset>& slices) {
+  for (const HostOffset at : slices) --index_.at(at)->pins;
 }
 
 SliceCache::List::iterator SliceCache::insert_front(HostOffset at, core::Buffer bytes) {

@@ -43,8 +43,11 @@ class SliceCache {
 
   void mark_dirty(Slice& slice);
   std::uint64_t dirty_slices() const { return dirty_; }
-  /// Copies of all dirty slices, now clean: the caller writes them before anything relies on it.
+  /// Copies of all dirty slices, for the caller to write. They are clean now, but stay in memory until landed(): what
+  /// the file holds is old until then.
   std::vector<std::pair<HostOffset, core::Buffer>> take_dirty();
+  /// The slices that start at these are in the file, or never will be.
+  void landed(const std::vector<HostOffset>& slices);
 
  private:
   using List = std::list<Slice>;  // most recently used first

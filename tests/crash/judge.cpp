@@ -1,0 +1,66 @@
+#include "tests/crash/judge.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace crash {
+
+void Judge::report(std::uint64_t state, const std::string& text) {
+  tally_.violations.push_back({seed_, interval_, state, text});
+  found_ = true;
+}
+
+// Durable fragments that something names are never written again, whatever is written there: the sector around them
+// might be torn on a disk worse than the model.
+std::string Judge::judge_rewrites(const PendingState& pending, const Walk& durable) const {
+  std::vector<HostRange> data = durable.data;
+  std::sort(data.begin(), data.end(), [](const HostRange& a, const HostRange& b) { return a.at < b.at; });
+  for (const PendingState::Range& write : pending.writes) {
+    auto next = std::lower_bound(data.begin(), data.end(), write.at,
+                                 [](const HostRange& range, std::uint64_t at) { return range.at < at; });
+    while (next != data.begin() && std::prev(next)->at + durable.cluster_size * 2 > write.at) --next;
+    for (; next != data.end() && next->at < write.at + write.length; ++next) {
+      if (next->overwritable || next->at + next->length <= write.at) continue;
+      return "durable data at " + std::to_string(next->at) + " that is named was rewritten by a write at " +
+             std::to_string(write.at);
+    }
+  }
+  return {};
+}
+
+std::string Judge::judge_state(const CrashState& state, const History::Allowed& allowed) {
+  const Walk walk = walker_.walk(state.image);
+  if (!walk.clean()) return walk.wrong.empty() ? "not an image" : walk.wrong.front();
+  std::string text = allowed.judge(walk);
+  if (text.empty() && further_) text = further_(state, walk);
+  return text;
+}
+
+void Judge::judge_interval(PendingState pending, History& history) {
+  const std::uint64_t interval = interval_;
+  if (found_ || (options_.only_interval != ~0ull && interval != options_.only_interval)) {
+    ++interval_;
+    return;
+  }
+  ++tally_.intervals;
+  const History::Allowed allowed = history.allowed();
+  CrashStates states(pending, walker_, mix(seed_, interval), options_.states_per_interval);
+  if (options_.details)
+    std::printf("interval %ju\n%s", static_cast<std::uintmax_t>(interval), states.describe().c_str());
+  if (const std::string text = judge_rewrites(pending, states.durable_walk()); !text.empty()) report(0, text);
+  const auto visitor = [&](const CrashState& state) {
+    ++tally_.states;
+    if (seen_.insert(state.hash).second) ++tally_.distinct;
+    const std::string text = judge_state(state, allowed);
+    if (options_.details) {
+      std::printf("  state %ju %s %s: %s\n", static_cast<std::uintmax_t>(state.number), state.family,
+                  state.mask.c_str(), text.empty() ? "clean" : text.c_str());
+    }
+    if (!text.empty()) report(state.number, std::string(state.family) + ": " + text);
+    return text.empty();
+  };
+  if (!found_) states.visit(visitor, options_.details, options_.only_state);
+  ++interval_;
+}
+
+}  // namespace crash

@@ -1,0 +1,269 @@
+# The engine with one thing left out, each time another: the simulation has to notice.
+#
+#   add_mutant(<name> <file> <what it breaks> <original text> <mutated text> [<original> <mutated>]...)
+#
+# The mutated copy of <file> is linked before the libraries, whose own object then is not pulled in. The original text
+# must occur exactly once: a mutant that no longer fits its file stops the configuration.
+
+set(MUTANT_USUAL "--seeds 1:400 --lives-every 16 --opens-every 4")
+set(MUTANT_ARGUMENTS "${MUTANT_USUAL}")
+set(MUTANT_LIST ${CMAKE_CURRENT_BINARY_DIR}/mutants.txt)
+file(WRITE ${MUTANT_LIST} "")
+add_custom_target(crash_mutants)
+
+function(add_mutant NAME FILE WHAT)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${FILE})
+  file(READ ${CMAKE_SOURCE_DIR}/${FILE} TEXT)
+  math(EXPR LAST "${ARGC} - 1")
+  foreach(I RANGE 3 ${LAST} 2)
+    math(EXPR J "${I} + 1")
+    set(ORIGINAL "${ARGV${I}}")
+    set(MUTATED "${ARGV${J}}")
+    string(FIND "${TEXT}" "${ORIGINAL}" FIRST)
+    string(FIND "${TEXT}" "${ORIGINAL}" OTHER REVERSE)
+    if(FIRST EQUAL -1 OR NOT FIRST EQUAL OTHER)
+      message(FATAL_ERROR "The mutant ${NAME} is stale: ${FILE} does not hold this exactly once:\n${ORIGINAL}")
+    endif()
+    string(REPLACE "${ORIGINAL}" "${MUTATED}" TEXT "${TEXT}")
+  endforeach()
+  set(SOURCE ${CMAKE_CURRENT_BINARY_DIR}/mutants/${NAME}.cpp)
+  file(GENERATE OUTPUT ${SOURCE} CONTENT "${TEXT}")
+  add_executable(crash_mutant_${NAME} EXCLUDE_FROM_ALL ${SOURCE})
+  target_link_libraries(crash_mutant_${NAME} PRIVATE crash_objects crash_parts ZLIB::ZLIB PkgConfig::ZSTD)
+  add_dependencies(crash_mutants crash_mutant_${NAME})
+  file(APPEND ${MUTANT_LIST} "${NAME}\t${WHAT}\t${CMAKE_BINARY_DIR}/crash_mutant_${NAME}\t${MUTANT_ARGUMENTS}\n")
+endfunction()
+
+# ---- the batch
+
+add_mutant(names_without_barrier qcow2/flow/commit.cpp "no barrier between what is named and its names (I1)"
+[[    staged_ = true;
+    co_return;
+]] [[    staged_ = !alone;
+    if (!alone) co_return;
+]])
+
+add_mutant(early_answer qcow2/flow/commit.cpp "fsync is answered before the barrier behind the names"
+[[  co_await writes.join();
+]] [[  co_await writes.join();
+  if (settles_) durable_batch_ = open_batch_ - (staged_ ? 2 : 1);
+  progress_.wake_all();
+]])
+
+add_mutant(early_reuse qcow2/flow/commit.cpp "space is given up before its unlink is durable (I3)"
+[[  co_await writes.join();
+]] [[  co_await writes.join();
+  std::vector<HostClusters> given_up;
+  if (settles_) given_up = rooms_.map.settle();
+  ++reclaiming_;
+  co_await reclaim(std::move(given_up));
+]])
+
+add_mutant(early_drop qcow2/flow/commit.cpp "refcounts fall before the unlink is durable (I2)"
+[[  co_await writes.join();
+]] [[  co_await writes.join();
+  std::vector<HostClusters> given_up;
+  if (settles_) given_up = rooms_.map.settle();
+  ++reclaiming_;
+  co_await reclaim(std::move(given_up));
+  co_await rooms_.refcounts.write_dirty();
+]])
+
+add_mutant(early_punch qcow2/flow/commit.cpp "space is punched before its unlink is durable (I3)"
+[[  co_await writes.join();
+]] [[  co_await writes.join();
+  std::vector<HostClusters> given_up;
+  if (settles_) given_up = rooms_.map.settle();
+  ++reclaiming_;
+  co_await reclaim(std::move(given_up));
+]]
+[[      rooms_.clusters.freed(cluster);
+]] "      co_await rooms_.file.punch(space.at, space.length);\n")
+
+add_mutant(no_quarantine qcow2/flow/commit.cpp "space that a batch unlinks is free for that batch (I3)"
+[[  co_await rooms_.placer.seal();
+]] [[  co_await rooms_.placer.seal();
+  std::vector<HostClusters> at_once = rooms_.map.open_changes().lost;
+  ++reclaiming_;
+  co_await reclaim(std::move(at_once));
+]]
+"  if (lost.empty()) return;\n" "  lost.clear();\n  if (lost.empty()) return;\n")
+
+add_mutant(short_quarantine qcow2/flow/commit.cpp
+  "space that a batch unlinks is free for the batch beside its names (I3)"
+[[core::Awaitable<void> Commit::step() {
+]] [[static std::map<const void*, std::vector<HostClusters>> unlinked;
+
+core::Awaitable<void> Commit::step() {
+]]
+[[    writes.spawn(rooms_.map.write_names());
+]] [[    writes.spawn(rooms_.map.write_names());
+    std::vector<HostClusters> too_early = std::move(unlinked[this]);
+    ++reclaiming_;
+    co_await reclaim(std::move(too_early));
+]]
+[[  rooms_.placer.take_overwritten();
+]] [[  rooms_.placer.take_overwritten();
+  unlinked[this] = rooms_.map.open_changes().lost;
+]]
+"  if (lost.empty()) return;\n"
+[[  if (!unlinked[this].empty() && !staged_) unlinked[this].clear();
+  else lost.clear();
+  if (lost.empty()) return;
+]])
+
+add_mutant(data_beside_names qcow2/flow/commit.cpp "the data reach the file beside their names (I1)"
+[[  co_await rooms_.cache.flush();
+]] ""
+[[    writes.spawn(rooms_.map.write_names());
+]] [[    writes.spawn(rooms_.map.write_names());
+    writes.spawn(rooms_.cache.flush());
+]])
+
+add_mutant(cache_not_always_flushed qcow2/flow/commit.cpp
+  "a batch of discards leaves data on their way to freed space"
+[[  co_await rooms_.cache.flush();
+  if (names_new_space || !alone) {
+]] [[  if (names_new_space || !alone) {
+    co_await rooms_.cache.flush();
+]])
+
+add_mutant(counts_not_written qcow2/flow/commit.cpp "the refcounts of what is named stay in memory (I1)"
+[[    co_await rooms_.refcounts.write_dirty();  // and the counts that protect both.
+]] "")
+
+add_mutant(readers_not_awaited qcow2/flow/commit.cpp "space is reused under a reader (I3)"
+[[    co_await rooms_.readers.drain();
+]] "")
+
+add_mutant(overwrite_not_barriered qcow2/flow/placer.cpp "an overwrite in place is called durable without a barrier"
+"  overwritten_ = true;\n" "")
+
+add_mutant(tables_beside_names qcow2/map/guest_map.cpp "new L2 and L1 tables are written beside what names them (I4)"
+[[  co_await write_all(engine_, file_, std::move(writes));
+}
+
+core::Buffer GuestMap::l1_bytes]] [[  held_tables[this] = std::move(writes);
+  co_return;
+}
+
+core::Buffer GuestMap::l1_bytes]]
+[[core::Awaitable<void> GuestMap::write_names() {
+]] [[core::Awaitable<void> GuestMap::write_names() {
+  std::vector<PendingWrite> tables = std::move(held_tables[this]);
+  held_tables.erase(this);
+  co_await write_all(engine_, file_, std::move(tables));
+]]
+[[core::Awaitable<void> GuestMap::write_new_tables() {
+]] [[static std::map<const void*, std::vector<PendingWrite>> held_tables;
+
+core::Awaitable<void> GuestMap::write_new_tables() {
+]])
+
+add_mutant(later_tables_named qcow2/map/guest_map.cpp "a batch's L1 sectors name tables of the batch beside it (I4)"
+"per_sector, {&naming_})" "per_sector, {&staged_, &naming_})"
+[[  if (!naming_.moved_l1) collect_l1_sectors(writes);
+]] [[  co_await write_all(engine_, file_, std::exchange(writes, {}));
+  if (!naming_.moved_l1) collect_l1_sectors(writes);
+]])
+
+add_mutant(later_entries_named qcow2/map/guest_map.cpp "a batch's L2 slices name data of the batch beside it (I1)"
+[[    store_changes(*changes, bytes.span());
+    writes.emplace_back(at, std::move(bytes));
+]] [[    store_changes(*changes, bytes.span());
+    if (const auto later = staged_.slices.find(slice); later != staged_.slices.end()) {
+      store_changes(*later->second, bytes.span());
+    }
+    writes.emplace_back(at, std::move(bytes));
+]])
+
+# ---- refcounts
+
+add_mutant(block_beside_table qcow2/host/refcounts.cpp "a refcount block is written beside the table that names it (I4)"
+[[    co_await file_.barrier();  // ---- the blocks are durable; below this line a table may name them
+]] "")
+
+add_mutant(table_beside_header qcow2/host/refcounts.cpp "a refcount table is written beside the header that names it"
+[[    co_await file_.barrier();  // ---- blocks and table are durable; below this line the header may name them
+]] "")
+
+add_mutant(table_freed_early qcow2/host/refcounts.cpp "an outgrown refcount table is free before the header is durable"
+[[    superseded_.push_back({geometry_.cluster_of(table_at_), old_clusters});
+    table_at_ = new_table;
+]] [[    const HostClusters outgrown{geometry_.cluster_of(table_at_), old_clusters};
+    table_at_ = new_table;
+    std::vector<HostCluster> freed;
+    covered_blocks_ = first_block + growth.blocks;
+    co_await drop(outgrown, freed);
+]])
+
+add_mutant(counts_forgotten_too_early qcow2/host/slice_cache.cpp
+  "refcounts on their way to the file are read back from it"
+"    ++slice.pins;\n" "" "--index_.at(at)->pins;" "(void)at;")
+
+# ---- space
+
+add_mutant(blocks_rewritten qcow2/host/fragment_allocator.cpp "after a commit, data go on in a durable block (I6)"
+[[  const HostOffset fresh{core::align_up(cursor_.value, fresh_block_)};
+]] "  const HostOffset fresh = cursor_;\n")
+
+add_mutant(open_cluster_not_kept qcow2/host/cluster_allocator.cpp
+  "the open cluster is anybody's once its data died (I5)"
+[[  const HostClusters taken{found, count};
+  reserved_.push_back(taken);
+]] "  const HostClusters taken{found, count};\n"
+[[  CHECK(found != reserved_.end() && found->count == clusters.count);
+  reserved_.erase(found);
+]] "  if (found != reserved_.end()) reserved_.erase(found);\n")
+
+add_mutant(shrunk_too_early qcow2/disk.cpp "a smaller disk is announced before its old content is gone"
+[[    co_await commit_.flush();
+    map_.set_disk_size]] "    map_.set_disk_size")
+
+add_mutant(tail_announced_early qcow2/disk.cpp "a larger disk is announced beside the end of what lay behind it"
+[[    co_await commit_.flush();
+    tail_is_clean_ = true;
+]] "    tail_is_clean_ = true;\n")
+
+add_mutant(growth_beside_growth qcow2/disk.cpp "two writes beyond the end clean the tail at once"
+[[  const core::AsyncMutex::Guard alone = co_await growing_.lock();
+]] "")
+
+# ---- what shows in the history itself, but only in a rare one: many seeds, hardly any states
+
+set(MUTANT_ARGUMENTS "--seeds 1:6000 --states-per-interval 1 --lives-every 0 --opens-every 0")
+
+add_mutant(overwrite_not_awaited qcow2/flow/encoder.cpp "space is reused under an overwrite in place (I3)"
+[[  const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
+]] "")
+
+# ---- after an error
+
+set(MUTANT_ARGUMENTS "--faults --seeds 1:60 --states-per-interval 8")
+
+add_mutant(barrier_retried qcow2/flow/commit.cpp "a failed barrier is tried again"
+[[  co_await writes.join();
+  co_await rooms_.file.barrier();
+]] [[  co_await writes.join();
+  bool failed = false;
+  try {
+    co_await rooms_.file.barrier();
+  } catch (const std::exception&) {
+    failed = true;
+  }
+  if (failed) co_await rooms_.file.barrier();
+]])
+
+add_mutant(shortage_ignored core/patient_file.cpp "a write that found no space is taken for written"
+[[    if (!patient_ || !means_no_space(error.code())) throw;
+]] [[    if (!patient_ || !means_no_space(error.code())) throw;
+    written = true;
+]])
+
+add_mutant(shortage_sticks core/patient_file.cpp "want of space is never over"
+[[    health_.set_short_of_space(false);
+]] "")
+
+add_mutant(unreadable_dropped qcow2/flow/encoder.cpp "what cannot be completed is forgotten"
+[[  rooms_.assembler.put_back(sealed, error);
+]] "  rooms_.assembler.placed(sealed);\n")
