@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::uint8_t size_class = 7;
 constexpr std::uint8_t punch_class = 8;
-constexpr double exhaustive_max = 4096;
 constexpr std::size_t versions_max = 250;
 
 constexpr const char* class_names[] = {"unnamed", "header", "refcount table", "refcount block", "L1", "L2", "data",
@@ -28,8 +27,8 @@ std::uint64_t sector_sum(std::uint64_t at, core::Bytes bytes) {
 
 }  // namespace
 
-CrashStates::CrashStates(PendingState& pending, ImageWalker& walker, std::uint64_t seed, std::size_t budget)
-    : pending_(pending), walker_(walker), random_(seed), budget_(budget) {
+CrashStates::CrashStates(PendingState& pending, ImageWalker& walker, std::uint64_t seed, Budget budget)
+    : pending_(pending), walker_(walker), random_(seed), budget_(budget.sampled), exhaustive_(budget.exhaustive) {
   find_slots();
   classify();
   plan();
@@ -85,12 +84,13 @@ void CrashStates::add(const char* family, Choice choice) { planned_.emplace_back
 void CrashStates::plan() {
   add("all", uniform(true));
   add("none", uniform(false));
-  if (combinations() <= std::min(exhaustive_max, static_cast<double>(budget_))) {
+  if (combinations() <= static_cast<double>(exhaustive_)) {
     plan_all_subsets();
     return;
   }
   plan_classes();
   plan_singles();
+  plan_pairs();
   plan_random();
 }
 
@@ -132,6 +132,19 @@ void CrashStates::plan_singles() {
       choice[i] = others ? 0 : static_cast<std::uint8_t>(slots_[i].options - 1);
       add(others ? "one lost" : "one kept", choice);
     }
+  }
+}
+
+void CrashStates::plan_pairs() {
+  const std::size_t room = budget_ > planned_.size() ? (budget_ - planned_.size()) / 3 : 0;
+  for (std::size_t count = 0; count < room; ++count) {
+    const bool others = random_.chance(50);
+    Choice choice = uniform(others);
+    for (int one = 0; one < 2; ++one) {
+      const std::size_t i = random_.below(slots_.size());
+      choice[i] = others ? 0 : static_cast<std::uint8_t>(slots_[i].options - 1);
+    }
+    add("pairs", choice);
   }
 }
 

@@ -21,11 +21,15 @@ struct CrashState {
 };
 
 /// Every subset where there are few; else all, none, every subset of the classes of sectors, each single thing kept,
-/// each single thing lost, and seeded random subsets, class by class and thing by thing, up to the budget.
-/// The pending state must stay as it is; its image is changed during a visit and restored after it.
+/// each single thing lost, pairs of them, and seeded random subsets, class by class and thing by thing, up to the
+/// budget. The pending state must stay as it is; its image is changed during a visit and restored after it.
 class CrashStates {
  public:
-  CrashStates(PendingState& pending, ImageWalker& walker, std::uint64_t seed, std::size_t budget);
+  struct Budget {
+    std::size_t sampled = 60;     ///< states where not all are taken
+    std::size_t exhaustive = 64;  ///< all are taken where they are not more than this
+  };
+  CrashStates(PendingState& pending, ImageWalker& walker, std::uint64_t seed, Budget budget);
 
   /// `only` picks one state by its number. The visitor returns false to end.
   void visit(const std::function<bool(const CrashState&)>& visitor, bool with_masks = false,
@@ -48,6 +52,7 @@ class CrashStates {
   void plan_all_subsets();
   void plan_classes();
   void plan_singles();
+  void plan_pairs();
   void plan_random();
   void add(const char* family, Choice choice);
   Choice uniform(bool newest) const;
@@ -63,6 +68,7 @@ class CrashStates {
   ImageWalker& walker_;
   Random random_;
   std::size_t budget_;
+  std::size_t exhaustive_;
   std::vector<Slot> slots_;
   std::size_t size_slot_ = 0;
   std::vector<Image> originals_;  // durable content of the sectors

@@ -24,6 +24,7 @@ History::History(std::uint64_t disk_size) : completed_{0} {
 
 History History::of(const Walk& walk) {
   History history(walk.disk_size);
+  history.knows_beyond_ = false;
   const std::uint64_t zeroing = history.begin();  // of the tail; never completes
   const std::uint64_t per_cluster = walk.cluster_size / guest_sector;
   for (const GuestClusterContent& cluster : walk.content) {
@@ -137,6 +138,7 @@ void History::prune(Values& values) const {
 
 History::Allowed History::allowed() {
   Allowed allowed;
+  allowed.knows_beyond = knows_beyond_;
   allowed.entries.reserve(tracks_.size());
   for (auto& [sector, track] : tracks_) {
     prune(track.values);
@@ -149,6 +151,29 @@ History::Allowed History::allowed() {
     allowed.sizes.push_back(sizes_[i].value);
   }
   return allowed;
+}
+
+// The end of the disk moves down only after what lies behind it is gone, and up together with what is written there: so
+// what shows behind it was never acknowledged.
+std::string History::Allowed::judge_beyond(const Walk& walk, std::uint64_t end) const {
+  const std::uint64_t per_cluster = walk.cluster_size / guest_sector;
+  for (const GuestClusterContent& cluster : walk.content) {
+    if (cluster.hashes == nullptr) continue;
+    for (std::uint64_t i = 0; i < per_cluster; ++i) {
+      const std::uint64_t sector = cluster.index * per_cluster + i;
+      const std::uint64_t value = (*cluster.hashes)[i];
+      if (sector < end || value == zero_hash) continue;
+      const auto known =
+          std::lower_bound(entries.begin(), entries.end(), sector,
+                           [](const Entry& entry, std::uint64_t wanted) { return entry.sector < wanted; });
+      const bool is_known = known != entries.end() && known->sector == sector;
+      const std::uint64_t* first = values.data() + (is_known ? known->first : 0);
+      const std::uint64_t* last = first + (is_known ? known->count : 0);
+      if (is_known && std::find(first + 1, last, value) != last) continue;
+      return "behind the disk's end, guest sector " + std::to_string(sector) + " holds what was acknowledged";
+    }
+  }
+  return {};
 }
 
 std::string History::Allowed::judge(const Walk& walk) const {
@@ -189,7 +214,9 @@ std::string History::Allowed::judge(const Walk& walk) const {
       }
     }
   }
-  return absent_until(end);
+  std::string text = absent_until(end);
+  if (text.empty() && knows_beyond) text = judge_beyond(walk, end);
+  return text;
 }
 
 }  // namespace crash

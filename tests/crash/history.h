@@ -33,9 +33,13 @@ class History {
     std::vector<Entry> entries;  ///< in the order of the disk
     std::vector<std::uint64_t> values;
     std::vector<std::uint64_t> sizes;
+    bool knows_beyond = true;  ///< of the disk's end, too, it is known what was written
 
     /// Empty where the image is one that may be left; else what is wrong.
     std::string judge(const Walk& walk) const;
+
+   private:
+    std::string judge_beyond(const Walk& walk, std::uint64_t end) const;
   };
 
   /// Starts from what an image shows, all of it durable. The twin's bytes are known only by their hashes then. What
@@ -86,6 +90,7 @@ class History {
   std::vector<std::uint64_t> completed_;  // by operation
   std::map<std::uint64_t, Track> tracks_;
   Values sizes_;
+  bool knows_beyond_ = true;
 };
 
 }  // namespace crash

@@ -44,7 +44,9 @@ void Judge::judge_interval(PendingState pending, History& history) {
   }
   ++tally_.intervals;
   const History::Allowed allowed = history.allowed();
-  CrashStates states(pending, walker_, mix(seed_, interval), options_.states_per_interval);
+  const bool thorough = options_.thorough_every != 0 && seed_ % options_.thorough_every == 0;
+  const CrashStates::Budget budget{options_.states_per_interval, thorough ? 4096 : options_.states_per_interval};
+  CrashStates states(pending, walker_, mix(seed_, interval), budget);
   if (options_.details)
     std::printf("interval %ju\n%s", static_cast<std::uintmax_t>(interval), states.describe().c_str());
   if (const std::string text = judge_rewrites(pending, states.durable_walk()); !text.empty()) report(0, text);

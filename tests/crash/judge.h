@@ -14,6 +14,7 @@ namespace crash {
 
 struct Options {
   std::size_t states_per_interval = 60;
+  std::uint64_t thorough_every = 32;    ///< one seed of so many sees every subset of up to twelve pending sectors
   std::uint64_t qemu_every = 0;         ///< one state of so many goes to qemu-img too; 0 for none
   std::uint64_t lives_every = 8;        ///< one state of so many is used on; all others are at least opened
   std::uint64_t opens_every = 1;        ///< one state of so many is opened at least

@@ -102,6 +102,8 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", arguments.seeds, "FIRST:COUNT");
   app.add_option("--duration", arguments.duration, "seconds; goes on with later seeds until they are over");
   app.add_option("--states-per-interval", arguments.options.states_per_interval);
+  app.add_option("--thorough-every", arguments.options.thorough_every,
+                 "one seed of so many sees every subset of up to twelve pending sectors; 0: none");
   app.add_option("--qemu-every", arguments.options.qemu_every, "one state of so many goes to qemu-img; 0: none");
   app.add_option("--lives-every", arguments.options.lives_every, "one state of so many is used on");
   app.add_option("--opens-every", arguments.options.opens_every, "one state of so many is opened");

@@ -8,7 +8,6 @@ namespace {
 constexpr std::uint64_t idle_steps_max = 20000;  // of the clock alone: nobody is going to do anything any more
 constexpr std::uint64_t timer_share = 48;        // one event of so many is a timer's
 
-constexpr unsigned lazy_share = 12;  // percent of the events; half of them hardly come as long as there are others
 constexpr int lazy_draws = 6;
 constexpr int laziest_draws = 60;
 
@@ -17,6 +16,7 @@ constexpr int laziest_draws = 60;
 SeededEngine::SeededEngine(std::uint64_t seed)
     : random_(seed),
       impatience_(static_cast<unsigned>(random_.below(4) * 15)),
+      laziness_(random_.chance(15) ? 50 : 12),
       pool_(*this, random_.between(1, 4)),
       devices_(*this, 1) {}
 
@@ -35,7 +35,7 @@ void SeededEngine::wake_sleepers() {
 
 void SeededEngine::Jobs::submit(core::UniqueFunction job) {
   int redraws = 0;
-  if (engine_.random_.chance(lazy_share)) redraws = engine_.random_.chance(50) ? lazy_draws : laziest_draws;
+  if (engine_.random_.chance(engine_.laziness_)) redraws = engine_.random_.chance(50) ? lazy_draws : laziest_draws;
   engine_.events_.push_back({engine_.next_event_++, redraws, std::move(job)});
 }
 

@@ -60,6 +60,7 @@ class SeededEngine final : public core::Engine {
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{context_.get_executor()};
   Random random_;
   unsigned impatience_;  // percent of the steps in which an event overtakes ready handlers
+  unsigned laziness_;    // percent of the events that come late; half of them hardly as long as there are others
   std::chrono::steady_clock::time_point now_{std::chrono::hours(1)};
   std::uint64_t wakings_ = 0;
   core::WaitList sleepers_;

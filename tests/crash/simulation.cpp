@@ -1,6 +1,8 @@
 #include "tests/crash/simulation.h"
 
 #include <memory>
+#include <set>
+#include <string>
 
 #include "tests/crash/qemu_judge.h"
 #include "tests/crash/session.h"
@@ -33,7 +35,7 @@ class Checks {
   std::string operator()(const CrashState& state, const Walk& walk) {
     const std::uint64_t draw = mix(seed_, state.hash);
     std::string text;
-    if (options_.qemu_every != 0 && draw % options_.qemu_every == 0) {
+    if (options_.qemu_every != 0 && (draw % options_.qemu_every == 0 || is_first_of_its_family(state))) {
       ++tally_.qemu;
       text = ask_qemu(state.image, walk, decoder_);
     }
@@ -46,11 +48,17 @@ class Checks {
   }
 
  private:
+  // Of some seeds qemu-img sees every family of states at least once.
+  bool is_first_of_its_family(const CrashState& state) {
+    return seed_ % 16 == 0 && families_.insert(state.family).second;
+  }
+
   const Profile& profile_;
   const Options& options_;
   std::uint64_t seed_;
   FragmentDecoder& decoder_;
   Tally& tally_;
+  std::set<std::string> families_;
 };
 
 }  // namespace

@@ -248,8 +248,9 @@ core::Awaitable<void> Guest::trample(Range range) {
     const std::uint64_t kind = random_.chance(50) ? incompressible : nearly_incompressible;
     const core::SharedBytes first = draw_bytes(range.end - range.begin, kind);
     co_await write_bytes(range, first);
+    if (random_.chance(50)) co_await flush();  // then the second is written in place of the first
     const core::SharedBytes second = draw_bytes(range.end - range.begin, kind);
-    if (random_.chance(60)) co_await write_bytes(range, second);
+    if (random_.chance(80)) co_await write_bytes(range, second);
     const std::chrono::milliseconds moment(random_.below(3));
     if (random_.chance(50)) co_await engine_.sleep_for(moment);
     co_await discard_range(range);

@@ -42,6 +42,8 @@ class ScriptedFile final : public core::BlockFile {
   void hold(Kind kind) { holds_[kind] = true; }
   /// Lets the oldest operation go that is held; false where there is none.
   bool release_one(Kind kind);
+  /// Holds no more; what is held stays held.
+  void hold_no_more(Kind kind) { holds_[kind] = false; }
   /// Lets all go that are held, and holds no more.
   void release(Kind kind);
   /// The `index`-th operation of this kind, from 0 and counting those before, fails with `error_number`; of a

@@ -254,6 +254,35 @@ TEST(Commit, AReaderKeepsTheSpaceItReadsFromBeingReused) {
   EXPECT_EQ(target, noise(cluster, 1));
 }
 
+// A flush that was asked for before the overwrite began makes the discard durable while the overwrite is still under
+// way.
+TEST(Commit, AnOverwriteUnderWayKeepsItsDiscardedSpaceFromBeingReused) {
+  OpenImage image(empty_image());
+  image.write(0, random_bytes(cluster, 1));
+  image.flush();
+  image.file.hold(Kind::barrier);
+  image.write(cluster, noise(cluster, 2));
+  const auto first = test::start(image.engine, image.disk->flush());
+  image.write(2 * cluster, noise(cluster, 3));
+  const auto second = test::start(image.engine, image.disk->flush());
+  image.file.hold(Kind::write);
+  image.write(0, random_bytes(cluster, 4));
+  ASSERT_EQ(image.file.held(Kind::write), 1u);
+  ASSERT_EQ(image.file.operations().back().length, cluster) << "the overwrite in place";
+  image.file.hold_no_more(Kind::write);
+  test::run(image.engine, image.disk->zero(core::DiskOffset{0}, cluster));
+  image.file.release(Kind::barrier);
+  first.get();
+  second.get();
+  for (unsigned i = 3; i < 9; ++i) image.write(i * cluster, random_bytes(cluster, i));
+  EXPECT_EQ(image.file.fault(), "") << "somebody writes where the overwrite is under way";
+  image.file.release(Kind::write);
+  image.flush();
+  OpenImage again(image.content());
+  EXPECT_EQ(again.read(0, cluster), Bytes(cluster));
+  for (unsigned i = 3; i < 9; ++i) EXPECT_EQ(again.read(i * cluster, cluster), random_bytes(cluster, i));
+}
+
 TEST(Commit, ADiscardDuringARewriteWins) {
   OpenImage image(empty_image());
   image.write(0, noise(cluster, 1));
