@@ -12,6 +12,13 @@ namespace core {
 using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
+/// Bytes in all the pieces of one transfer.
+inline std::uint64_t total_size(std::span<const Bytes> pieces) {
+  std::uint64_t total = 0;
+  for (const Bytes piece : pieces) total += piece.size();
+  return total;
+}
+
 inline constexpr std::size_t memory_alignment = 4096;  ///< what every O_DIRECT device accepts
 
 /// Owned memory, `memory_alignment`-aligned, of a size fixed at birth. Move-only; the content starts undefined.

@@ -31,12 +31,6 @@ std::size_t direct_alignment(int fd) {
   return fallback_alignment;
 }
 
-std::uint64_t total_size(std::span<const Bytes> pieces) {
-  std::uint64_t total = 0;
-  for (const Bytes piece : pieces) total += piece.size();
-  return total;
-}
-
 void read_fully(int fd, FileOffset at, MutableBytes target) {
   std::size_t done = 0;
   while (done < target.size()) {
@@ -154,9 +148,9 @@ Awaitable<void> DirectFile::write_at(FileOffset at, std::span<const Bytes> piece
 
 Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length) {
   const AsyncMutex::Guard alone = co_await unaligned_.lock();
-  auto job = [fd = fd_.get(), at, pieces, length, unit = alignment_, old_size = size_] {
-    const std::uint64_t first = align_down(at.value, unit);
-    const std::uint64_t last = align_up(at.value + length, unit);
+  const std::uint64_t first = align_down(at.value, alignment_);
+  const std::uint64_t last = align_up(at.value + length, alignment_);
+  auto job = [fd = fd_.get(), at, pieces, length, unit = alignment_, first, last] {
     Buffer covering(last - first);
     if (at.value != first) read_fully(fd, FileOffset{first}, covering.span().first(unit));
     if (at.value + length != last) read_fully(fd, FileOffset{last - unit}, covering.span().last(unit));
@@ -164,9 +158,9 @@ Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes
     for (const Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
     const Bytes whole = covering.span();
     write_fully(fd, FileOffset{first}, std::span<const Bytes>(&whole, 1));
-    return std::max(old_size, last);
   };
-  size_ = co_await run(engine_.pool(), job);
+  co_await run(engine_.pool(), job);
+  size_ = std::max(size_, last);  // others may have made the file longer meanwhile
 }
 
 Awaitable<void> DirectFile::barrier() {

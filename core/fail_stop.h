@@ -18,7 +18,6 @@ class FailStop {
   void on_change(std::function<void()> wake) { wake_ = std::move(wake); }
 
   bool failed() const { return static_cast<bool>(code_); }
-  bool short_of_space() const { return short_of_space_; }
   /// What check() would throw, or none.
   ErrorCode code() const;
 

@@ -10,8 +10,23 @@ bool means_no_space(const ErrorCode& code) {
   return of_the_system && (code.value() == ENOSPC || code.value() == EDQUOT);
 }
 
+Awaitable<void> PatientFile::change(Awaitable<void> step) {
+  health_.check_failed();
+  try {
+    co_await std::move(step);
+  } catch (const std::exception& error) {
+    health_.record(error);
+    throw;
+  }
+}
+
+Awaitable<void> PatientFile::write_at(FileOffset at, std::span<const Bytes> pieces) {
+  return change(write_patiently(at, pieces));
+}
+
 // False where there is no space for it, unless that is final.
 Awaitable<bool> PatientFile::try_write(FileOffset at, std::span<const Bytes> pieces) {
+  health_.check_failed();
   bool written = false;
   try {
     co_await file_.write_at(at, pieces);
@@ -22,7 +37,7 @@ Awaitable<bool> PatientFile::try_write(FileOffset at, std::span<const Bytes> pie
   co_return written;
 }
 
-Awaitable<void> PatientFile::write_at(FileOffset at, std::span<const Bytes> pieces) {
+Awaitable<void> PatientFile::write_patiently(FileOffset at, std::span<const Bytes> pieces) {
   bool written = co_await try_write(at, pieces);
   while (!written) {
     ++waiting_;

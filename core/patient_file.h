@@ -1,4 +1,5 @@
-// A block file whose writes wait for space instead of failing for want of it.
+// A block file whose writes wait for space instead of failing for want of it, and that is left as it is once something
+// else has failed.
 #pragma once
 
 #include "core/async.h"
@@ -11,7 +12,11 @@ namespace core {
 /// middle. So a write that finds no space stays under way, and `health` says that space is short, until retry() lets it
 /// try again.
 ///
-/// Errors     As the file below, except that between be_patient() and give_up() no write throws ENOSPC.
+/// After any other failure of what changes the file nobody knows what it holds: `health` remembers the first, and
+/// nothing is changed any more, whoever asks. What is under way by then still arrives or does not.
+///
+/// Errors     As the file below, except that between be_patient() and give_up() no write throws ENOSPC; after a failure
+///            everything but reading throws that failure.
 /// Threads    The engine's strand.
 class PatientFile final : public BlockFile {
  public:
@@ -30,13 +35,15 @@ class PatientFile final : public BlockFile {
   Awaitable<void> read_at(FileOffset at, MutableBytes target) override { return file_.read_at(at, target); }
   using BlockFile::write_at;
   Awaitable<void> write_at(FileOffset at, std::span<const Bytes> pieces) override;
-  Awaitable<void> barrier() override { return file_.barrier(); }
-  Awaitable<void> truncate(std::uint64_t size) override { return file_.truncate(size); }
+  Awaitable<void> barrier() override { return change(file_.barrier()); }
+  Awaitable<void> truncate(std::uint64_t size) override { return change(file_.truncate(size)); }
   Awaitable<bool> reserve(FileOffset at, std::uint64_t length) override { return file_.reserve(at, length); }
-  Awaitable<void> punch(FileOffset at, std::uint64_t length) override { return file_.punch(at, length); }
+  Awaitable<void> punch(FileOffset at, std::uint64_t length) override { return change(file_.punch(at, length)); }
 
  private:
+  Awaitable<void> change(Awaitable<void> step);
   Awaitable<bool> try_write(FileOffset at, std::span<const Bytes> pieces);
+  Awaitable<void> write_patiently(FileOffset at, std::span<const Bytes> pieces);
 
   BlockFile& file_;
   FailStop& health_;

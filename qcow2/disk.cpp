@@ -122,15 +122,6 @@ std::uint64_t Disk::size_max() const {
   return std::min<std::uint64_t>(by_l1, (1ull << 63) - sector_size);
 }
 
-core::Awaitable<std::uint64_t> Disk::entry_of(GuestCluster cluster) {
-  std::optional<std::uint64_t> entry = map_.find(cluster);
-  while (!entry) {
-    co_await map_.load(cluster);
-    entry = map_.find(cluster);
-  }
-  co_return *entry;
-}
-
 core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target) {
   if (at.value > size_ || target.size() > size_ - at.value) {
     core::fail(core::Errc::bad_argument, options_.name + ": a read beyond the end of the disk");
@@ -238,7 +229,7 @@ core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
   co_await admit();
   if (!assembler_.holds(cluster)) {
     const Readers::Ticket ticket = readers_.enter();
-    const std::uint64_t entry = co_await entry_of(cluster);
+    const std::uint64_t entry = co_await map_.entry_of(cluster);
     const bool is_zero = entry == l2_entry_unallocated || entry == l2_entry_zero;
     if (is_zero && !assembler_.holds(cluster)) co_return;
   }
@@ -247,7 +238,7 @@ core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
 
 core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, std::uint64_t form) {
   const Readers::Ticket ticket = readers_.enter();
-  const std::uint64_t entry = co_await entry_of(cluster);
+  const std::uint64_t entry = co_await map_.entry_of(cluster);
   assembler_.forget(cluster);
   if (entry != l2_entry_unallocated && entry != form) map_.set(cluster, form);
 }
@@ -317,7 +308,7 @@ core::Awaitable<std::uint64_t> Disk::seek(core::DiskOffset at, Sought sought) {
     bool hole = next > cluster;
     if (!hole) {
       next = cluster + 1;
-      const std::uint64_t entry = co_await entry_of(cluster);
+      const std::uint64_t entry = co_await map_.entry_of(cluster);
       const Placement placement = decode_l2_entry(entry, geometry_, version_);
       hole = std::holds_alternative<Unallocated>(placement) || std::holds_alternative<ZeroCluster>(placement);
       if (assembler_.holds(cluster)) hole = false;

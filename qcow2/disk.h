@@ -65,7 +65,6 @@ class Disk final : public core::GuestDisk {
   /// Suspends until another cluster may become dirty. Throws ENOSPC where the host could not store it.
   core::Awaitable<void> admit();
   std::uint64_t clusters_needed() const;
-  core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
   core::Awaitable<void> read_piece(GuestCluster cluster, ByteRange range, core::MutableBytes target);
   core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form);
   core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);

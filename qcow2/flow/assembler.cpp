@@ -22,8 +22,13 @@ Assembler::Assembler(core::Engine& engine, core::FailStop& failure, const Geomet
 core::Awaitable<void> Assembler::wait_for_room() {
   failure_.check();
   while (dirty_bytes_ >= dirty_bytes_max_) {
-    co_await room_.wait();
-    failure_.check();
+    const bool under_way = outstanding_.size() > gathering_by_age_.size();
+    if (under_way) {
+      co_await room_.wait();
+      failure_.check();
+    } else {
+      co_await drain();  // nobody else will make room: what was put back is tried again, and told if that is in vain
+    }
   }
 }
 

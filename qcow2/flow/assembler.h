@@ -45,7 +45,8 @@ class Assembler {
  public:
   Assembler(core::Engine& engine, core::FailStop& failure, const Geometry& geometry, std::uint64_t dirty_bytes_max);
 
-  /// Suspends while too much is dirty. Throws the sticky failure, or ENOSPC while the host is short of space.
+  /// Suspends while too much is dirty. Throws the sticky failure, ENOSPC while the host is short of space, or why
+  /// clusters were put back that leave no room.
   core::Awaitable<void> wait_for_room();
   void write(GuestCluster cluster, std::uint64_t within, core::SharedBytes bytes);
   void write_zeros(GuestCluster cluster, ByteRange range);

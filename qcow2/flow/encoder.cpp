@@ -126,12 +126,7 @@ core::Awaitable<void> Encoder::find_base(Work& work) {
 
 core::Awaitable<std::uint64_t> Encoder::entry_of(GuestCluster cluster) {
   const Readers::Ticket ticket = rooms_.readers.enter();
-  std::optional<std::uint64_t> entry = rooms_.map.find(cluster);
-  while (!entry) {
-    co_await rooms_.map.load(cluster);
-    entry = rooms_.map.find(cluster);
-  }
-  co_return *entry;
+  co_return co_await rooms_.map.entry_of(cluster);
 }
 
 void Encoder::put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error) {

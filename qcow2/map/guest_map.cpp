@@ -79,6 +79,15 @@ core::Awaitable<void> GuestMap::load(GuestCluster cluster) {
   co_await slices_.load(slice);
 }
 
+core::Awaitable<std::uint64_t> GuestMap::entry_of(GuestCluster cluster) {
+  std::optional<std::uint64_t> entry = find(cluster);
+  while (!entry) {
+    co_await load(cluster);
+    entry = find(cluster);
+  }
+  co_return *entry;
+}
+
 bool GuestMap::surely_unallocated(GuestCluster cluster, GuestCluster& end) const {
   const std::uint64_t slice = slice_number(cluster);
   std::uint64_t index = geometry_.l1_index(cluster);

@@ -39,6 +39,8 @@ class GuestMap {
   /// the answer before its next suspension happens at the same instant.
   std::optional<std::uint64_t> find(GuestCluster cluster);
   core::Awaitable<void> load(GuestCluster cluster);
+  /// find(), after load() where that is needed. Does not suspend once it has the answer.
+  core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
   /// True where no table and no change exists: all clusters up to `end` (possibly far beyond the disk) are unallocated.
   bool surely_unallocated(GuestCluster cluster, GuestCluster& end) const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "core/alignment.h"
 
@@ -10,17 +11,16 @@ namespace {
 
 constexpr std::uint64_t founding = 0;  // the operation that everything starts with
 
-std::string list(const std::uint64_t* values, std::size_t count) {
+template <class Values>
+std::string list(const Values& values) {
   std::string text;
-  for (std::size_t i = 0; i < count; ++i) text += (i == 0 ? "" : ", ") + std::to_string(values[i]);
+  for (const std::uint64_t value : values) text += (text.empty() ? "" : ", ") + std::to_string(value);
   return text;
 }
 
 }  // namespace
 
-History::History(std::uint64_t disk_size) : completed_{0} {
-  sizes_.push_back({core::align_up(disk_size, guest_sector), founding});
-}
+History::History(std::uint64_t disk_size) : completed_{0}, first_sizes_{core::align_up(disk_size, guest_sector)} {}
 
 History History::of(const Walk& walk) {
   History history(walk.disk_size);
@@ -72,13 +72,51 @@ void History::overwrite(std::uint64_t at, core::Bytes bytes, std::uint64_t opera
   }
 }
 
-void History::add_size(std::uint64_t size, std::uint64_t operation) {
-  sizes_.push_back({core::align_up(size, guest_sector), operation});
+void History::change_size(SizeChange::Kind kind, std::uint64_t size, std::uint64_t operation) {
+  size_changes_.push_back({kind, core::align_up(size, guest_sector), operation});
+}
+
+std::uint64_t History::size() const {
+  std::uint64_t size = *first_sizes_.rbegin();
+  for (const SizeChange& change : size_changes_) size = change.after(size);
+  return size;
+}
+
+// Folds in the changes that are there for sure and wait for no uncertain one.
+void History::prune_sizes() {
+  const auto is_sure = [this](const SizeChange& change) { return completed_[change.operation] < acknowledged_; };
+  std::size_t end = 0;  // of what is folded in
+  for (std::size_t i = 0; i < size_changes_.size(); ++i) {
+    if (!is_sure(size_changes_[i])) continue;
+    if (size_changes_[i].kind == SizeChange::Kind::set) {
+      first_sizes_ = {size_changes_[i].size};
+    } else if (i == end) {
+      std::set<std::uint64_t> sizes;
+      for (const std::uint64_t before : first_sizes_) sizes.insert(size_changes_[i].after(before));
+      first_sizes_ = std::move(sizes);
+    } else {
+      continue;
+    }
+    end = i + 1;
+  }
+  size_changes_.erase(size_changes_.begin(), size_changes_.begin() + static_cast<std::ptrdiff_t>(end));
+}
+
+std::set<std::uint64_t> History::possible_sizes() const {
+  std::set<std::uint64_t> sizes = first_sizes_;
+  for (const SizeChange& change : size_changes_) {
+    const bool sure = completed_[change.operation] < acknowledged_;
+    std::set<std::uint64_t> next;
+    if (!sure) next = sizes;
+    for (const std::uint64_t before : sizes) next.insert(change.after(before));
+    sizes = std::move(next);
+  }
+  return sizes;
 }
 
 std::uint64_t History::begin_write(std::uint64_t at, core::Bytes bytes) {
   const std::uint64_t operation = begin();
-  if (at + bytes.size() > size()) add_size(at + bytes.size(), operation);
+  change_size(SizeChange::Kind::at_least, at + bytes.size(), operation);
   overwrite(at, bytes, operation);
   return operation;
 }
@@ -101,11 +139,11 @@ std::uint64_t History::begin_zero(std::uint64_t at, std::uint64_t length) {
 std::uint64_t History::begin_resize(std::uint64_t new_size) {
   if (new_size < size()) {
     const std::uint64_t operation = begin_zero(new_size, size() - new_size);
-    add_size(new_size, operation);
+    change_size(SizeChange::Kind::set, new_size, operation);
     return operation;
   }
   const std::uint64_t operation = begin();
-  add_size(new_size, operation);
+  change_size(SizeChange::Kind::set, new_size, operation);
   return operation;
 }
 
@@ -146,10 +184,8 @@ History::Allowed History::allowed() {
     allowed.entries.push_back({sector, allowed.values.size(), track.values.size() - first});
     for (std::size_t i = first; i < track.values.size(); ++i) allowed.values.push_back(track.values[i].value);
   }
-  prune(sizes_);
-  for (std::size_t i = newest_at(sizes_, acknowledged_); i < sizes_.size(); ++i) {
-    allowed.sizes.push_back(sizes_[i].value);
-  }
+  prune_sizes();
+  allowed.sizes = possible_sizes();
   return allowed;
 }
 
@@ -177,14 +213,14 @@ std::string History::Allowed::judge_beyond(const Walk& walk, std::uint64_t end) 
 }
 
 std::string History::Allowed::judge(const Walk& walk) const {
-  if (std::find(sizes.begin(), sizes.end(), walk.disk_size) == sizes.end()) {
-    return "the disk's size is " + std::to_string(walk.disk_size) + ", may be " + list(sizes.data(), sizes.size());
+  if (!sizes.contains(walk.disk_size)) {
+    return "the disk's size is " + std::to_string(walk.disk_size) + ", may be " + list(sizes);
   }
   const std::uint64_t per_cluster = walk.cluster_size / guest_sector;
   const std::uint64_t end = walk.disk_size / guest_sector;
   const auto wrong = [](std::uint64_t sector, std::uint64_t value, const std::uint64_t* may_be, std::size_t count) {
     return "guest sector " + std::to_string(sector) + " shows " + std::to_string(value) + ", may show " +
-           list(may_be, count);
+           list(std::span(may_be, count));
   };
   std::size_t next = 0;                                  // of the entries
   const auto absent_until = [&](std::uint64_t sector) {  // everything before `sector` reads as zeros

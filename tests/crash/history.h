@@ -1,6 +1,7 @@
 // What the guest did and what it was promised: the values that each sector of the disk may show after a power cut.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -15,8 +16,9 @@
 namespace crash {
 
 /// The rule: a sector shows the value that was current at the last acknowledged flush, or any submitted after it. A
-/// flush is acknowledged for what had completed when it started. The disk's size follows the same rule. What was never
-/// written is zero.
+/// flush is acknowledged for what had completed when it started. What was never written is zero. The disk's size follows
+/// the same rule, but that a write beyond the end only ever makes the disk larger: of several under way, or failed, any
+/// may have done so.
 /// A read sees what was current when it began, or anything submitted before it ended.
 class History {
  public:
@@ -32,7 +34,7 @@ class History {
     };
     std::vector<Entry> entries;  ///< in the order of the disk
     std::vector<std::uint64_t> values;
-    std::vector<std::uint64_t> sizes;
+    std::set<std::uint64_t> sizes;
     bool knows_beyond = true;  ///< of the disk's end, too, it is known what was written
 
     /// Empty where the image is one that may be left; else what is wrong.
@@ -62,7 +64,7 @@ class History {
   /// Whether the sector had this value at some time since the read began.
   bool had(std::uint64_t token, std::uint64_t sector, core::Bytes bytes) const;
 
-  std::uint64_t size() const { return sizes_.back().value; }  ///< newest submitted, in bytes
+  std::uint64_t size() const;  ///< in bytes, when all that was submitted has its effect
   Allowed allowed();
 
  private:
@@ -71,6 +73,13 @@ class History {
     std::uint64_t operation = 0;
   };
   using Values = std::vector<Value>;
+  struct SizeChange {
+    enum class Kind { set, at_least };
+    Kind kind = Kind::set;
+    std::uint64_t size = 0;
+    std::uint64_t operation = 0;
+    std::uint64_t after(std::uint64_t before) const { return kind == Kind::set ? size : std::max(before, size); }
+  };
   struct Track {
     Values values;
     std::unique_ptr<Sector> newest;  // null: zeros, or never written by this guest
@@ -79,7 +88,9 @@ class History {
 
   Track& track(std::uint64_t sector);
   void overwrite(std::uint64_t at, core::Bytes bytes, std::uint64_t operation);
-  void add_size(std::uint64_t size, std::uint64_t operation);
+  void change_size(SizeChange::Kind kind, std::uint64_t size, std::uint64_t operation);
+  void prune_sizes();
+  std::set<std::uint64_t> possible_sizes() const;
   std::uint64_t begin();
   void prune(Values& values) const;
   std::size_t newest_at(const Values& values, std::uint64_t moment) const;
@@ -89,7 +100,8 @@ class History {
   std::multiset<std::uint64_t> reads_;    // under way: when they began
   std::vector<std::uint64_t> completed_;  // by operation
   std::map<std::uint64_t, Track> tracks_;
-  Values sizes_;
+  std::set<std::uint64_t> first_sizes_;  // before the changes
+  std::vector<SizeChange> size_changes_;
   bool knows_beyond_ = true;
 };
 

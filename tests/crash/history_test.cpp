@@ -64,7 +64,24 @@ TEST(History, WhatIsCutOffIsZero) {
   const History::Allowed allowed = history.allowed();
   EXPECT_EQ(values(allowed, 1), std::vector<std::uint64_t>{hash_of('a')});
   EXPECT_EQ(values(allowed, 2), std::vector<std::uint64_t>{crash::zero_hash});
-  EXPECT_EQ(allowed.sizes, std::vector<std::uint64_t>{4096});
+  EXPECT_EQ(allowed.sizes, std::set<std::uint64_t>{4096});
+}
+
+TEST(History, OfWritesBeyondTheEndAnyMayHaveMadeTheDiskLarger) {
+  History history(1024);
+  const std::uint64_t far = history.begin_write(8192 - sector, filled(sector, 'a'));
+  write(history, 4096 - sector, filled(sector, 'b'));
+  EXPECT_EQ(history.size(), 8192u);
+  EXPECT_EQ(history.allowed().sizes, (std::set<std::uint64_t>{1024, 4096, 8192}));
+  flush(history);
+  EXPECT_EQ(history.allowed().sizes, (std::set<std::uint64_t>{4096, 8192})) << "the first may have failed";
+  history.complete(far);
+  flush(history);
+  EXPECT_EQ(history.allowed().sizes, std::set<std::uint64_t>{8192});
+  history.complete(history.begin_resize(2048));
+  EXPECT_EQ(history.allowed().sizes, (std::set<std::uint64_t>{2048, 8192}));
+  flush(history);
+  EXPECT_EQ(history.allowed().sizes, std::set<std::uint64_t>{2048});
 }
 
 TEST(History, AReadSeesWhatWasThereWhenItBeganOrLater) {

@@ -55,33 +55,25 @@ add_mutant(early_answer qcow2/flow/commit.cpp "fsync is answered before the barr
   progress_.wake_all();
 ]])
 
-add_mutant(early_reuse qcow2/flow/commit.cpp "space is given up before its unlink is durable (I3)"
-[[  co_await writes.join();
-]] [[  co_await writes.join();
+set(GIVE_UP [[  co_await writes.join();
   std::vector<HostClusters> given_up;
   if (settles_) given_up = rooms_.map.settle();
   ++reclaiming_;
   co_await reclaim(std::move(given_up));
-]])
+]])  # in place of the join, and before the barrier
+
+add_mutant(early_reuse qcow2/flow/commit.cpp "space is given up before its unlink is durable (I3)"
+[[  co_await writes.join();
+]] "${GIVE_UP}")
 
 add_mutant(early_drop qcow2/flow/commit.cpp "refcounts fall before the unlink is durable (I2)"
 [[  co_await writes.join();
-]] [[  co_await writes.join();
-  std::vector<HostClusters> given_up;
-  if (settles_) given_up = rooms_.map.settle();
-  ++reclaiming_;
-  co_await reclaim(std::move(given_up));
-  co_await rooms_.refcounts.write_dirty();
-]])
+]] "${GIVE_UP}  co_await rooms_.refcounts.write_dirty();
+")
 
 add_mutant(early_punch qcow2/flow/commit.cpp "space is punched before its unlink is durable (I3)"
 [[  co_await writes.join();
-]] [[  co_await writes.join();
-  std::vector<HostClusters> given_up;
-  if (settles_) given_up = rooms_.map.settle();
-  ++reclaiming_;
-  co_await reclaim(std::move(given_up));
-]]
+]] "${GIVE_UP}"
 [[      rooms_.clusters.freed(cluster);
 ]] "      co_await rooms_.file.punch(space.at, space.length);\n")
 

@@ -12,12 +12,6 @@
 namespace crash {
 namespace {
 
-std::uint64_t total_size(std::span<const core::Bytes> pieces) {
-  std::uint64_t total = 0;
-  for (const core::Bytes piece : pieces) total += piece.size();
-  return total;
-}
-
 std::uint64_t hash_pieces(std::span<const core::Bytes> pieces) {
   std::uint64_t hash = 0;
   for (const core::Bytes piece : pieces) hash = mix(hash, hash_bytes(piece));
@@ -121,7 +115,7 @@ void SimulatedDisk::read_now(std::uint64_t at, core::MutableBytes target) {
 // ---- writing
 
 core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<const core::Bytes> pieces) {
-  const std::uint64_t length = total_size(pieces);
+  const std::uint64_t length = core::total_size(pieces);
   if (length == 0) co_return;
   const int error = next_fault(Kind::write);
   engine_.note(at.value);

@@ -20,12 +20,7 @@ constexpr std::uint64_t nearly_incompressible = 8;  // a fragment nearly as long
 // Nobody else works on the range while one exists.
 class Guest::Lock {
  public:
-  Lock(Guest& guest, Range range)
-      : guest_(guest),
-        range_{core::align_down(range.begin, guest_sector),
-               range.end == forever ? forever : core::align_up(range.end, guest_sector)} {
-    guest_.busy_.push_back(range_);
-  }
+  Lock(Guest& guest, Range range) : guest_(guest), range_(sectors_of(range)) { guest_.busy_.push_back(range_); }
   Lock(const Lock&) = delete;
   Lock& operator=(const Lock&) = delete;
   ~Lock() {
@@ -41,11 +36,27 @@ class Guest::Lock {
 Guest::Guest(SeededEngine& engine, core::GuestDisk& disk, History& history, const Habits& habits, std::uint64_t seed)
     : engine_(engine), disk_(disk), history_(history), habits_(habits), random_(seed) {}
 
+Guest::Range Guest::sectors_of(Range range) {
+  return {core::align_down(range.begin, guest_sector),
+          range.end == forever ? forever : core::align_up(range.end, guest_sector)};
+}
+
 bool Guest::is_free(Range range) const {
-  const std::uint64_t begin = core::align_down(range.begin, guest_sector);
-  const std::uint64_t end = range.end == forever ? forever : core::align_up(range.end, guest_sector);
-  return std::none_of(busy_.begin(), busy_.end(),
-                      [=](const Range& other) { return other.begin < end && begin < other.end; });
+  const Range sectors = sectors_of(range);
+  const auto touches = [=](const Range& other) { return other.begin < sectors.end && sectors.begin < other.end; };
+  return std::none_of(busy_.begin(), busy_.end(), touches) &&
+         std::none_of(uncertain_.begin(), uncertain_.end(), touches);
+}
+
+// What a failed change leaves behind is any mixture of old and new: nobody builds on it.
+core::Awaitable<void> Guest::change(core::Awaitable<void> step, Range range, std::uint64_t operation) {
+  try {
+    co_await std::move(step);
+  } catch (...) {
+    uncertain_.push_back(sectors_of(range));
+    throw;
+  }
+  history_.complete(operation);
 }
 
 core::Awaitable<void> Guest::live() {
@@ -165,8 +176,7 @@ core::Awaitable<void> Guest::write_range(Range range) {
 core::Awaitable<void> Guest::write_bytes(Range range, core::SharedBytes bytes) {
   const std::uint64_t operation = history_.begin_write(range.begin, bytes.bytes);
   const core::DiskOffset at{range.begin};
-  co_await disk_.write(at, bytes);
-  history_.complete(operation);
+  co_await change(disk_.write(at, bytes), range, operation);
 }
 
 core::Awaitable<void> Guest::discard() {
@@ -180,8 +190,7 @@ core::Awaitable<void> Guest::discard() {
 core::Awaitable<void> Guest::discard_range(Range range) {
   const std::uint64_t operation = history_.begin_zero(range.begin, range.end - range.begin);
   const core::DiskOffset at{range.begin};
-  co_await disk_.zero(at, range.end - range.begin);
-  history_.complete(operation);
+  co_await change(disk_.zero(at, range.end - range.begin), range, operation);
 }
 
 // Writes and discards before what was written can have been named; then writes what may land in the space it had.
@@ -315,8 +324,7 @@ core::Awaitable<void> Guest::resize() {
   if (!is_free(taken)) co_return;
   const Lock lock(*this, taken);
   const std::uint64_t operation = history_.begin_resize(size);
-  co_await disk_.resize(size);
-  history_.complete(operation);
+  co_await change(disk_.resize(size), taken, operation);
 }
 
 // Beside whatever else is under way in the same range.

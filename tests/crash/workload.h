@@ -40,6 +40,7 @@ class Guest {
   core::Awaitable<void> write();
   core::Awaitable<void> write_range(Range range);
   core::Awaitable<void> write_bytes(Range range, core::SharedBytes bytes);
+  core::Awaitable<void> change(core::Awaitable<void> step, Range range, std::uint64_t operation);
   core::Awaitable<void> discard();
   core::Awaitable<void> discard_range(Range range);
   core::Awaitable<void> whim();
@@ -56,6 +57,7 @@ class Guest {
   core::Awaitable<void> compare(std::uint64_t at, std::uint64_t length);
   Range draw_range();
   std::uint64_t cluster() const { return disk_.cluster_size(); }
+  static Range sectors_of(Range range);
   bool is_free(Range range) const;
   core::SharedBytes draw_bytes(std::uint64_t length, std::uint64_t kind);
 
@@ -65,6 +67,7 @@ class Guest {
   Habits habits_;
   Random random_;
   std::vector<Range> busy_;
+  std::vector<Range> uncertain_;  // changed by what failed
   std::uint64_t cursor_ = 0;  // of sequential writing
   std::string wrong_;
   std::string failure_;

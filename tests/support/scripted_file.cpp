@@ -9,14 +9,8 @@
 namespace test {
 namespace {
 
-std::uint64_t total_size(std::span<const core::Bytes> pieces) {
-  std::uint64_t total = 0;
-  for (const core::Bytes piece : pieces) total += piece.size();
-  return total;
-}
-
 std::vector<std::byte> joined(std::span<const core::Bytes> pieces) {
-  std::vector<std::byte> all(total_size(pieces));
+  std::vector<std::byte> all(core::total_size(pieces));
   std::size_t done = 0;
   for (const core::Bytes piece : pieces) {
     std::memcpy(all.data() + done, piece.data(), piece.size());
@@ -91,7 +85,7 @@ core::Awaitable<void> ScriptedFile::read_at(core::FileOffset at, core::MutableBy
 }
 
 core::Awaitable<void> ScriptedFile::write_at(core::FileOffset at, std::span<const core::Bytes> pieces) {
-  const std::uint64_t length = total_size(pieces);
+  const std::uint64_t length = core::total_size(pieces);
   if (length == 0) co_return;
   const bool aligned =
       core::is_aligned(at.value, block_size_) && core::is_aligned(length, block_size_) && memory_aligned(pieces);
