@@ -82,10 +82,7 @@ DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, D
     : engine_(engine), path_(path) {
   fd_.reset(::open(path.c_str(), open_flags(access) | O_NONBLOCK));  // a FIFO must not hang the open
   if (!fd_.valid()) fail_errno(errno, path + ": cannot open the image");
-  struct stat facts {};
-  if (::fstat(fd_.get(), &facts) != 0) fail_errno(errno, path + ": cannot stat the image");
-  if (!S_ISREG(facts.st_mode)) fail(Errc::bad_argument, path + ": the image is not a regular file");
-  size_ = static_cast<std::uint64_t>(facts.st_size);
+  if (!S_ISREG(status().st_mode)) fail(Errc::bad_argument, path + ": the image is not a regular file");
 
   if (direct != DirectIo::off) {
     const int flags = ::fcntl(fd_.get(), F_GETFL);
@@ -106,11 +103,15 @@ DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, D
   alignment_ = direct_ ? block_size_ : 1;
 }
 
-std::uint64_t DirectFile::allocated_bytes() const {
+struct stat DirectFile::status() const {
   struct stat facts {};
-  if (::fstat(fd_.get(), &facts) != 0) return size_;
-  return static_cast<std::uint64_t>(facts.st_blocks) * 512;
+  if (::fstat(fd_.get(), &facts) != 0) fail_errno(errno, path_ + ": cannot stat the image");
+  return facts;
 }
+
+std::uint64_t DirectFile::size() const { return static_cast<std::uint64_t>(status().st_size); }
+
+std::uint64_t DirectFile::allocated_bytes() const { return static_cast<std::uint64_t>(status().st_blocks) * 512; }
 
 bool DirectFile::aligned(FileOffset at, std::span<const Bytes> pieces) const {
   if (!is_aligned(at.value, alignment_)) return false;
@@ -143,14 +144,13 @@ Awaitable<void> DirectFile::write_at(FileOffset at, std::span<const Bytes> piece
   } else {
     co_await write_unaligned(at, pieces, length);
   }
-  size_ = std::max(size_, at.value + length);
 }
 
 Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length) {
   const AsyncMutex::Guard alone = co_await unaligned_.lock();
-  const std::uint64_t first = align_down(at.value, alignment_);
-  const std::uint64_t last = align_up(at.value + length, alignment_);
-  auto job = [fd = fd_.get(), at, pieces, length, unit = alignment_, first, last] {
+  auto job = [fd = fd_.get(), at, pieces, length, unit = alignment_] {
+    const std::uint64_t first = align_down(at.value, unit);
+    const std::uint64_t last = align_up(at.value + length, unit);
     Buffer covering(last - first);
     if (at.value != first) read_fully(fd, FileOffset{first}, covering.span().first(unit));
     if (at.value + length != last) read_fully(fd, FileOffset{last - unit}, covering.span().last(unit));
@@ -160,7 +160,6 @@ Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes
     write_fully(fd, FileOffset{first}, std::span<const Bytes>(&whole, 1));
   };
   co_await run(engine_.pool(), job);
-  size_ = std::max(size_, last);  // others may have made the file longer meanwhile
 }
 
 Awaitable<void> DirectFile::barrier() {
@@ -179,7 +178,6 @@ Awaitable<void> DirectFile::truncate(std::uint64_t size) {
     }
   };
   co_await run(engine_.pool(), job);
-  size_ = size;
 }
 
 Awaitable<bool> DirectFile::reserve(FileOffset at, std::uint64_t length) {

@@ -1,6 +1,8 @@
 // The image file on the host's file system, read and written past the page cache where that is allowed.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <map>
 #include <string>
 
@@ -21,7 +23,8 @@ class DirectFile final : public BlockFile {
   DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct);
 
   std::size_t block_size() const override { return block_size_; }
-  std::uint64_t size() const override { return size_; }
+  /// Asked of the kernel: writes end in any order, and the end of the file is cut off by what this says.
+  std::uint64_t size() const override;
   std::uint64_t allocated_bytes() const override;
 
   Awaitable<void> read_at(FileOffset at, MutableBytes target) override;
@@ -36,6 +39,7 @@ class DirectFile final : public BlockFile {
   bool direct() const { return direct_; }
 
  private:
+  struct stat status() const;
   Awaitable<void> write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length);
   bool aligned(FileOffset at, std::span<const Bytes> pieces) const;
 
@@ -45,7 +49,6 @@ class DirectFile final : public BlockFile {
   bool direct_ = false;
   std::size_t block_size_ = 512;  ///< of the device
   std::size_t alignment_ = 1;     ///< that the descriptor demands: block_size_ with O_DIRECT, else 1
-  std::uint64_t size_ = 0;
   AsyncMutex unaligned_;  ///< one read-modify-write at a time: their blocks may be the same
 };
 

@@ -90,12 +90,12 @@ core::ErrorCode Disk::failure() const {
   return failure ? failure : assembler_.hindrance();
 }
 
-std::uint64_t Disk::clusters_needed() const {
+std::uint64_t Disk::clusters_needed(std::uint64_t size) const {
   // A dirty cluster may have to be stored as it is, and alone behind an L2 table; one smaller than a block may also
   // lose a cluster to alignment.
   const std::uint64_t per_dirty = placer_.overwrites() ? 2 : 3;
   const std::uint64_t chunk = FragmentAllocator::chunk_size(geometry_, fresh_block_) >> geometry_.cluster_bits;
-  const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(size_) * 8);
+  const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(size) * 8);
   const std::uint64_t needed = (assembler_.dirty_clusters() + 1) * per_dirty + map_.tables_wanted();
   return needed + needed / geometry_.refcounts_per_block() + refcounts_.growth_clusters() + 2 * l1_clusters + 8 * chunk;
 }
@@ -103,9 +103,13 @@ std::uint64_t Disk::clusters_needed() const {
 core::Awaitable<void> Disk::admit() {
   co_await commit_.wait_for_room();
   co_await assembler_.wait_for_room();
-  if (space_.holds(clusters_needed())) co_return;
+  co_await ensure_space(size_);
+}
+
+core::Awaitable<void> Disk::ensure_space(std::uint64_t size) {
+  if (space_.holds(clusters_needed(size))) co_return;
   try {
-    co_await space_.ensure(clusters_needed());
+    co_await space_.ensure(clusters_needed(size));
     co_return;
   } catch (const core::Error& error) {
     if (!core::means_no_space(error.code())) throw;
@@ -114,7 +118,7 @@ core::Awaitable<void> Disk::admit() {
   co_await commit_.flush();
   co_await commit_.wait_until_idle();
   co_await space_.recount();
-  co_await space_.ensure(clusters_needed());
+  co_await space_.ensure(clusters_needed(size));
 }
 
 std::uint64_t Disk::size_max() const {
@@ -264,6 +268,8 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
     co_await commit_.flush();
     tail_is_clean_ = true;
   }
+  const bool larger_l1_table = geometry_.l1_entries(size) > map_.l1_entries();
+  if (larger_l1_table) co_await ensure_space(size);
   size_ = size;
   map_.set_disk_size(core::align_up(size, sector_size));
 }

@@ -64,7 +64,9 @@ class Disk final : public core::GuestDisk {
   std::uint64_t size_max() const;
   /// Suspends until another cluster may become dirty. Throws ENOSPC where the host could not store it.
   core::Awaitable<void> admit();
-  std::uint64_t clusters_needed() const;
+  /// Sets aside on the host what a disk of `size` bytes needs for one more dirty cluster. Throws ENOSPC.
+  core::Awaitable<void> ensure_space(std::uint64_t size);
+  std::uint64_t clusters_needed(std::uint64_t size) const;
   core::Awaitable<void> read_piece(GuestCluster cluster, ByteRange range, core::MutableBytes target);
   core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form);
   core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);

@@ -49,6 +49,8 @@ class GuestMap {
   /// References that were taken for this batch and are not needed after all, or were outgrown.
   void lose(HostClusters clusters);
   void set_disk_size(std::uint64_t size);
+  /// That the L1 table has room for: a disk that needs more gets a larger table.
+  std::uint64_t l1_entries() const { return l1_.size(); }
   /// Gives up the L2 tables from L1 entry `first` on. All their entries must be unallocated, and durably so.
   void drop_tables(std::uint64_t first);
 

@@ -11,8 +11,6 @@ namespace {
 
 using Kind = SimulatedDisk::Kind;
 
-constexpr std::uint64_t runs_max = 24;  // of one kind of one seed
-
 const char* name_of(Kind kind) {
   switch (kind) {
     case Kind::read: return "read";
@@ -25,7 +23,7 @@ const char* name_of(Kind kind) {
   return "";
 }
 
-// One history with one failure.
+// One history with one failure, or on a disk with little space.
 class FaultRun {
  public:
   FaultRun(std::uint64_t seed, const Profile& profile, const Options& options, FragmentDecoder& decoder, Tally& tally)
@@ -38,18 +36,24 @@ class FaultRun {
     disk_.before_barrier([this] { look(); });
   }
 
-  /// Empty, or what is wrong.
+  // Each returns what is wrong, or nothing.
   std::string run(const SimulatedDisk::Fault& fault) {
     fault_ = fault;
     disk_.add_fault(fault);
     return finish();
   }
+  std::string run_within(std::uint64_t capacity) {
+    scarce_ = true;
+    disk_.set_capacity(capacity);
+    return finish();
+  }
   std::string run_without() { return finish(); }
   std::uint64_t count(Kind kind) const { return disk_.count(kind); }
+  std::uint64_t file_size() const { return disk_.size(); }
 
  private:
   void look() { judge_.judge_interval(disk_.pending(), history_); }
-  bool out_of_space() const { return fault_.error == ENOSPC; }
+  bool out_of_space() const { return scarce_ || fault_.error == ENOSPC; }
   // What was written may be lost, and nobody can know.
   bool sticky() const {
     const bool writes = fault_.kind == Kind::write || fault_.kind == Kind::barrier;
@@ -97,6 +101,7 @@ class FaultRun {
     expect(told || !was_sticky, "nobody was told of the failure");
     expect(!told || disk_.faults_hit() != 0, "an error although nothing failed");
     expect(guest.wrong().empty(), "a read showed something else");
+    expect(!scarce_ || disk_.writes_without_space() == 0, "more was accepted than there was space for");
   }
 
   core::Awaitable<bool> flush_fails(Guest& guest) {
@@ -121,6 +126,7 @@ class FaultRun {
 
   core::Awaitable<void> expect_recovery(Guest& guest, core::GuestDisk& disk) {
     disk_.clear_faults();
+    disk_.lift_capacity();
     bool fails = true;
     // Writes that were under way when the space came are told of the lack of it all the same.
     for (int attempt = 0; attempt < 4 && fails; ++attempt) fails = co_await flush_fails(guest);
@@ -131,6 +137,7 @@ class FaultRun {
   std::uint64_t seed_;
   Profile profile_;
   SimulatedDisk::Fault fault_;
+  bool scarce_ = false;
   SeededEngine engine_;
   SimulatedDisk disk_;
   History history_;
@@ -138,40 +145,76 @@ class FaultRun {
   std::string wrong_;
 };
 
-void fail_each(std::uint64_t seed, const Profile& profile, const SimulatedDisk::Fault& like, std::uint64_t count,
-               const Options& options, FragmentDecoder& decoder, Tally& tally) {
-  const std::uint64_t stride = std::max<std::uint64_t>(1, count / runs_max);
-  for (std::uint64_t k = seed % stride; k < count && tally.violations.empty(); k += stride) {
-    SimulatedDisk::Fault fault = like;
-    fault.index = k;
-    auto run = std::make_unique<FaultRun>(seed, profile, options, decoder, tally);
-    const std::string wrong = run->run(fault);
-    ++tally.second_lives;
-    if (wrong.empty()) continue;
-    tally.violations.push_back({seed, k, 0,
-                                std::string(" failing ") + name_of(fault.kind) + " with " +
-                                    std::to_string(fault.error) + (fault.persistent ? " for good: " : ": ") + wrong});
+// All runs of one seed.
+class FaultRuns {
+ public:
+  FaultRuns(std::uint64_t seed, const Options& options, FragmentDecoder& decoder, Tally& tally)
+      : seed_(seed), profile_(draw_profile(seed)), options_(options), decoder_(decoder), tally_(tally) {
+    profile_.habits.operations = std::min(profile_.habits.operations, 14u);
+  }
+
+  void all() {
+    FaultRun whole(seed_, profile_, options_, decoder_, tally_);
+    const std::string wrong = whole.run_without();
+    if (!wrong.empty()) return report(0, "without a failure", wrong);
+    for (const Kind kind : {Kind::read, Kind::write, Kind::barrier, Kind::reserve}) {
+      for (const int error : {EIO, ENOSPC}) {
+        const bool space = error == ENOSPC;
+        if (space && (kind == Kind::read || kind == Kind::barrier)) continue;
+        const SimulatedDisk::Fault fault{kind, 0, error, space || seed_ % 3 == 0};
+        fail_each(fault, whole.count(kind));
+      }
+    }
+    run_out_of_space(whole.file_size());
+  }
+
+ private:
+  void fail_each(const SimulatedDisk::Fault& like, std::uint64_t count) {
+    const std::string what = std::string("failing ") + name_of(like.kind) + " with " + std::to_string(like.error) +
+                             (like.persistent ? " for good" : "");
+    for (std::uint64_t k = 0; k < count && tally_.violations.empty(); ++k) {
+      SimulatedDisk::Fault fault = like;
+      fault.index = k;
+      try_once(k, what, [&fault](FaultRun& run) { return run.run(fault); });
+    }
+  }
+
+  // From no space beyond the fresh image's to as much as the history took without want.
+  void run_out_of_space(std::uint64_t size) {
+    constexpr std::uint64_t steps = 8;
+    for (std::uint64_t i = 0; i < steps && tally_.violations.empty(); ++i) {
+      const std::uint64_t capacity = size * i / steps;
+      try_once(i, "capacity " + std::to_string(capacity),
+               [capacity](FaultRun& run) { return run.run_within(capacity); });
+    }
+  }
+
+  template <class Attempt>
+  void try_once(std::uint64_t number, const std::string& what, Attempt attempt) {
+    auto run = std::make_unique<FaultRun>(seed_, profile_, options_, decoder_, tally_);
+    const std::string wrong = attempt(*run);
+    ++tally_.second_lives;
+    if (wrong.empty()) return;
+    report(number, what, wrong);
     run.release();  // what hangs or is in disorder cannot be taken down
   }
-}
+
+  void report(std::uint64_t number, const std::string& what, const std::string& wrong) {
+    tally_.violations.push_back({seed_, number, 0, " " + what + ": " + wrong});
+  }
+
+  std::uint64_t seed_;
+  Profile profile_;
+  const Options& options_;
+  FragmentDecoder& decoder_;
+  Tally& tally_;
+};
 
 }  // namespace
 
 void fail_everything(std::uint64_t seed, const Options& options, FragmentDecoder& decoder, Tally& tally) {
-  Profile profile = draw_profile(seed);
   decoder.forget_if_large();
-  profile.habits.operations = std::min(profile.habits.operations, 14u);
-  FaultRun whole(seed, profile, options, decoder, tally);
-  const std::string wrong = whole.run_without();
-  if (!wrong.empty()) return tally.violations.push_back({seed, 0, 0, " without a failure: " + wrong});
-  for (const Kind kind : {Kind::read, Kind::write, Kind::barrier, Kind::reserve}) {
-    for (const int error : {EIO, ENOSPC}) {
-      const bool space = error == ENOSPC;
-      if (space && (kind == Kind::read || kind == Kind::barrier)) continue;
-      const SimulatedDisk::Fault fault{kind, 0, error, space || seed % 3 == 0};
-      fail_each(seed, profile, fault, whole.count(kind), options, decoder, tally);
-    }
-  }
+  FaultRuns(seed, options, decoder, tally).all();
 }
 
 }  // namespace crash

@@ -37,8 +37,8 @@ SimulatedDisk::SimulatedDisk(SeededEngine& engine, std::size_t block_size, std::
 void SimulatedDisk::set_capacity(std::uint64_t bytes) {
   capacity_ = bytes;
   if (!allocated_.empty()) return;
-  for (std::uint64_t at = 0; at < current_.size(); at += guest_sector) {
-    const std::uint64_t length = std::min<std::uint64_t>(guest_sector, current_.size() - at);
+  for (std::uint64_t at = 0; at < current_.size(); at += block_size_) {
+    const std::uint64_t length = std::min<std::uint64_t>(block_size_, current_.size() - at);
     const bool taken = !all_zero(core::Bytes(current_).subspan(at, length));
     allocated_.push_back(taken);
     if (taken) ++allocated_count_;
@@ -50,7 +50,7 @@ void SimulatedDisk::breach(const std::string& what) {
 }
 
 std::uint64_t SimulatedDisk::allocated_bytes() const {
-  return capacity_ == unlimited ? current_.size() : allocated_count_ * guest_sector;
+  return capacity_ == unlimited ? current_.size() : allocated_count_ * block_size_;
 }
 
 void SimulatedDisk::grow_to(Image& image, std::uint64_t size) const {
@@ -70,15 +70,26 @@ int SimulatedDisk::next_fault(Kind kind) {
 
 bool SimulatedDisk::take_space(std::uint64_t at, std::uint64_t length) {
   if (capacity_ == unlimited) return true;
-  const std::uint64_t first = at / guest_sector;
-  const std::uint64_t last = core::divide_up(at + length, guest_sector);
+  const std::uint64_t first = at / block_size_;
+  const std::uint64_t last = core::divide_up(at + length, block_size_);
   if (allocated_.size() < last) allocated_.resize(last);
   std::uint64_t wanted = 0;
   for (std::uint64_t i = first; i < last; ++i) wanted += allocated_[i] ? 0 : 1;
-  if (wanted != 0 && (allocated_count_ + wanted) * guest_sector > capacity_) return false;
+  if (wanted != 0 && (allocated_count_ + wanted) * block_size_ > capacity_) {
+    ++faults_hit_;
+    return false;
+  }
   for (std::uint64_t i = first; i < last; ++i) allocated_[i] = true;
   allocated_count_ += wanted;
   return true;
+}
+
+void SimulatedDisk::give_space_back(std::uint64_t at, std::uint64_t length) {
+  const std::uint64_t last = std::min<std::uint64_t>((at + length) / block_size_, allocated_.size());
+  for (std::uint64_t i = core::divide_up(at, block_size_); i < last; ++i) {
+    if (allocated_[i]) --allocated_count_;
+    allocated_[i] = false;
+  }
 }
 
 // ---- reading
@@ -139,7 +150,10 @@ core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<con
 
 core::Awaitable<void> SimulatedDisk::write_blocks(std::uint64_t at, std::shared_ptr<Image> bytes,
                                                   std::span<const core::Bytes> pieces, int error) {
-  if (error == 0 && !take_space(at, bytes->size())) error = ENOSPC;
+  if (error == 0 && !take_space(at, bytes->size())) {
+    ++writes_without_space_;
+    error = ENOSPC;
+  }
   const std::uint64_t hash = hash_pieces(pieces);
   const Write write{at, bytes};
   const std::uint64_t operation = submit_write(write);
@@ -310,13 +324,9 @@ core::Awaitable<void> SimulatedDisk::punch(core::FileOffset at, std::uint64_t le
   auto job = [this, hole, error] {
     completed_[hole.punched] = ++clock_;
     if (error != 0) return;
-    for (std::uint64_t offset = hole.at; offset < hole.at + hole.length; offset += guest_sector) {
-      if (offset + guest_sector <= current_.size()) std::memset(current_.data() + offset, 0, guest_sector);
-      if (offset / guest_sector < allocated_.size() && allocated_[offset / guest_sector]) {
-        allocated_[offset / guest_sector] = false;
-        --allocated_count_;
-      }
-    }
+    const std::uint64_t end = std::min<std::uint64_t>(hole.at + hole.length, current_.size());
+    if (hole.at < end) std::memset(current_.data() + hole.at, 0, end - hole.at);
+    give_space_back(hole.at, hole.length);
   };
   co_await core::run(engine_.devices(), job);
   if (error != 0) core::fail_errno(error, "punching fails as ordered");

@@ -71,15 +71,17 @@ class SimulatedDisk final : public core::BlockFile {
   void before_barrier(std::function<void()> observer) { observer_ = std::move(observer); }
   void add_fault(const Fault& fault) { faults_.push_back(fault); }
   void clear_faults() { faults_.clear(); }
-  /// Bytes that the file system has for the file; sectors that were never written take none.
+  /// Bytes that the file system has for the file; blocks that were never written take none.
   void set_capacity(std::uint64_t bytes);
+  void lift_capacity() { capacity_ = unlimited; }
 
   // ---- what happened
 
   PendingState pending();
   const std::string& misuse() const { return misuse_; }  ///< the first breach of BlockFile's contract; empty for none
   std::uint64_t count(Kind kind) const { return counts_[static_cast<std::size_t>(kind)]; }
-  std::uint64_t faults_hit() const { return faults_hit_; }
+  std::uint64_t faults_hit() const { return faults_hit_; }  ///< refusals for want of capacity included
+  std::uint64_t writes_without_space() const { return writes_without_space_; }
   std::size_t in_flight() const { return in_flight_.size(); }
   const Image& content() const { return current_; }  ///< of all that completed
 
@@ -127,6 +129,7 @@ class SimulatedDisk final : public core::BlockFile {
   void cut_off(const Resize& resize);
   void read_now(std::uint64_t at, core::MutableBytes target);
   bool take_space(std::uint64_t at, std::uint64_t length);
+  void give_space_back(std::uint64_t at, std::uint64_t length);
   void breach(const std::string& what);
   void grow_to(Image& image, std::uint64_t size) const;
 
@@ -137,6 +140,7 @@ class SimulatedDisk final : public core::BlockFile {
   std::vector<Fault> faults_;
   std::array<std::uint64_t, 6> counts_{};
   std::uint64_t faults_hit_ = 0;
+  std::uint64_t writes_without_space_ = 0;
   std::uint64_t capacity_ = unlimited;
   std::string misuse_;
 
@@ -150,7 +154,7 @@ class SimulatedDisk final : public core::BlockFile {
   std::vector<std::pair<std::uint64_t, PendingState::Hole>> holes_;  // by operation
   std::map<std::uint64_t, Write> in_flight_;                         // by operation
   std::vector<PendingState::Range> asked_;
-  std::vector<bool> allocated_;  // by 512 bytes; empty while the capacity is unlimited
+  std::vector<bool> allocated_;  // by block; empty while the capacity is unlimited
   std::uint64_t allocated_count_ = 0;
   core::AsyncMutex unaligned_;
 };
