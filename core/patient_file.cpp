@@ -20,6 +20,8 @@ Awaitable<void> PatientFile::change(Awaitable<void> step) {
   }
 }
 
+Awaitable<void> PatientFile::barrier() { return change(file_.barrier()); }
+
 Awaitable<void> PatientFile::write_at(FileOffset at, std::span<const Bytes> pieces) {
   return change(write_patiently(at, pieces));
 }

@@ -35,7 +35,7 @@ class PatientFile final : public BlockFile {
   Awaitable<void> read_at(FileOffset at, MutableBytes target) override { return file_.read_at(at, target); }
   using BlockFile::write_at;
   Awaitable<void> write_at(FileOffset at, std::span<const Bytes> pieces) override;
-  Awaitable<void> barrier() override { return change(file_.barrier()); }
+  Awaitable<void> barrier() override;
   Awaitable<void> truncate(std::uint64_t size) override { return change(file_.truncate(size)); }
   Awaitable<bool> reserve(FileOffset at, std::uint64_t length) override { return file_.reserve(at, length); }
   Awaitable<void> punch(FileOffset at, std::uint64_t length) override { return change(file_.punch(at, length)); }

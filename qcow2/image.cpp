@@ -25,7 +25,8 @@ void require_tables_within_file(const Header& header, std::uint64_t file_size, c
 }
 
 // What a writer that does not keep them up to date must clear before its first write.
-core::Awaitable<void> clear_autoclear_features(HeaderSector& sector, const Header& header, const std::string& name) {
+core::Awaitable<void> clear_autoclear_features(core::BlockFile& file, HeaderSector& sector, const Header& header,
+                                               const std::string& name) {
   if (header.version < 3 || header.autoclear_features == 0) co_return;
   spdlog::warn("{}: clearing autoclear features {:#x} (such as dirty bitmaps), which are not maintained here", name,
                header.autoclear_features);
@@ -33,6 +34,7 @@ core::Awaitable<void> clear_autoclear_features(HeaderSector& sector, const Heade
     core::store_big_endian(bytes, header_field::autoclear_features, std::uint64_t{0});
   };
   co_await sector.update(change);
+  co_await file.barrier();  // ---- below this line the content may change: nobody takes their word for it any more
 }
 
 }  // namespace
@@ -54,7 +56,7 @@ core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engin
   auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), options);
   try {
     co_await disk->open();
-    if (!options.read_only) co_await clear_autoclear_features(disk->header_sector(), header, options.name);
+    if (!options.read_only) co_await clear_autoclear_features(file, disk->header_sector(), header, options.name);
   } catch (const core::Error& error) {
     core::fail(error.code(), options.name + ": " + core::describe(error));
   }

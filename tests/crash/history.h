@@ -16,9 +16,9 @@
 namespace crash {
 
 /// The rule: a sector shows the value that was current at the last acknowledged flush, or any submitted after it. A
-/// flush is acknowledged for what had completed when it started. What was never written is zero. The disk's size follows
-/// the same rule, but that a write beyond the end only ever makes the disk larger: of several under way, or failed, any
-/// may have done so.
+/// flush is acknowledged for what had completed when it started. What was never written is zero. The disk's size
+/// follows the same rule, but that a write beyond the end only ever makes the disk larger: of several under way, or
+/// failed, any may have done so.
 /// A read sees what was current when it began, or anything submitted before it ended.
 class History {
  public:

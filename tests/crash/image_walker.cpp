@@ -65,6 +65,7 @@ bool ImageWalker::parse_header(Walk& walk) {
   if (header_.l1_at % cluster_size_ != 0 || header_.refcount_table_at % cluster_size_ != 0) return false;
   if (header_.l1_entries * 8 > 32 << 20 || header_.refcount_table_clusters * cluster_size_ > 8 << 20) return false;
   walk.disk_size = header_.disk_size;
+  walk.autoclear_features = big_endian(head + 88, 8);
   walk.cluster_size = cluster_size_;
   return true;
 }

@@ -32,6 +32,10 @@ std::string Judge::judge_state(const CrashState& state, const History::Allowed& 
   const Walk walk = walker_.walk(state.image);
   if (!walk.clean()) return walk.wrong.empty() ? "not an image" : walk.wrong.front();
   std::string text = allowed.judge(walk);
+  if (text.empty() && marked_ && walk.autoclear_features != 0) {
+    text = marked_->judge(walk);
+    if (!text.empty()) text = "changed while its autoclear features say it is not: " + text;
+  }
   if (text.empty() && further_) text = further_(state, walk);
   return text;
 }

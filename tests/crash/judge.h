@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -48,6 +49,9 @@ class Judge {
   Judge(const Options& options, FragmentDecoder& decoder, std::uint64_t seed, Tally& tally)
       : options_(options), walker_(decoder), seed_(seed), tally_(tally) {}
   void further(Further check) { further_ = std::move(check); }
+  /// From now on, as long as the image says that autoclear features are up to date, this is the only content it may
+  /// show.
+  void while_marked(History::Allowed content) { marked_ = std::move(content); }
 
   void judge_interval(PendingState pending, History& history);
   void report(std::uint64_t state, const std::string& text);
@@ -63,6 +67,7 @@ class Judge {
   std::uint64_t seed_;
   Tally& tally_;
   Further further_;
+  std::optional<History::Allowed> marked_;
   std::uint64_t interval_ = 0;
   bool found_ = false;
   std::unordered_set<std::uint64_t> seen_;

@@ -99,6 +99,7 @@ Profile draw_profile(std::uint64_t seed) {
     if (profile.create.refcount_bits < 16) profile.full_blocks = random.below(2);
   }
   profile.sessions = static_cast<unsigned>(random.chance(40) ? random.between(2, 3) : 1);
+  profile.marked = random.chance(50);
   return profile;
 }
 

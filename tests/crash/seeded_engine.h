@@ -39,7 +39,7 @@ class SeededEngine final : public core::Engine {
  private:
   struct Event {
     std::uint64_t number = 0;
-    int redraws = 0;  ///< before it is performed while others could be
+    std::uint64_t due = 0;  ///< not performed before so many steps, if anything else can happen
     core::UniqueFunction work;
   };
   class Jobs final : public core::WorkerPool {
@@ -53,20 +53,21 @@ class SeededEngine final : public core::Engine {
     std::size_t size_;
   };
 
-  void perform_one();
+  void perform(std::size_t index);
   void advance();
 
   boost::asio::io_context context_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{context_.get_executor()};
   Random random_;
   unsigned impatience_;  // percent of the steps in which an event overtakes ready handlers
-  unsigned laziness_;    // percent of the events that come late; half of them hardly as long as there are others
+  unsigned laziness_;    // percent of the events that come late, half of them very late
   std::chrono::steady_clock::time_point now_{std::chrono::hours(1)};
   std::uint64_t wakings_ = 0;
   core::WaitList sleepers_;
   std::multiset<std::chrono::steady_clock::time_point> deadlines_;
   std::vector<Event> events_;
   std::uint64_t next_event_ = 0;
+  std::uint64_t steps_ = 0;  // in which an event was performed or the clock moved
   std::uint64_t idle_steps_ = 0;
   std::uint64_t trace_ = 0;
   Jobs pool_;

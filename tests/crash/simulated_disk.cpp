@@ -45,6 +45,11 @@ void SimulatedDisk::set_capacity(std::uint64_t bytes) {
   }
 }
 
+void SimulatedDisk::change_durably(std::uint64_t at, core::Bytes bytes) {
+  apply_barrier(++clock_);
+  for (Image* image : {&durable_, &current_}) std::copy(bytes.begin(), bytes.end(), image->data() + at);
+}
+
 void SimulatedDisk::breach(const std::string& what) {
   if (misuse_.empty()) misuse_ = what;
 }

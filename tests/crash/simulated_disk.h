@@ -74,6 +74,8 @@ class SimulatedDisk final : public core::BlockFile {
   /// Bytes that the file system has for the file; blocks that were never written take none.
   void set_capacity(std::uint64_t bytes);
   void lift_capacity() { capacity_ = unlimited; }
+  /// Somebody else writes to the file while nobody uses it; durable at once, like everything before it.
+  void change_durably(std::uint64_t at, core::Bytes bytes);
 
   // ---- what happened
 

@@ -1,14 +1,19 @@
 #include "tests/crash/simulation.h"
 
+#include <array>
 #include <memory>
 #include <set>
 #include <string>
 
+#include "qcow2/format/header.h"
 #include "tests/crash/qemu_judge.h"
 #include "tests/crash/session.h"
 
 namespace crash {
 namespace {
+
+// A bit that means nothing yet: whoever does not know it must clear it before changing anything.
+constexpr std::array<std::byte, 8> autoclear_feature{std::byte{0x40}};
 
 // The objects of a power-on. What hangs cannot be taken down in order: it is left alone then.
 struct Machine {
@@ -75,6 +80,10 @@ std::uint64_t simulate(std::uint64_t seed, const Options& options, FragmentDecod
   std::string text;
   Session session(machine->engine, machine->disk, machine->history);
   for (unsigned i = 0; i < profile.sessions && text.empty(); ++i) {
+    if (i != 0 && profile.marked) {
+      machine->disk.change_durably(qcow2::header_field::autoclear_features, autoclear_feature);
+      judge.while_marked(machine->history.allowed());
+    }
     text = complaint(session.run(profile.open, profile.habits, mix(seed, 100 + i)));
     look();
   }
@@ -101,6 +110,7 @@ std::string live_again(const CrashState& state, const Walk& walk, const Profile&
   Judge judge(options, decoder, seed, tally);
   const auto look = [&] { judge.judge_interval(machine->disk.pending(), machine->history); };
   if (!life.only_open) machine->disk.before_barrier(look);
+  if (walk.autoclear_features != 0) judge.while_marked(machine->history.allowed());
   Session session(machine->engine, machine->disk, machine->history);
   std::string text = complaint(session.run(profile.open, habits, mix(seed, 7)));
   if (!life.only_open || machine->disk.count(SimulatedDisk::Kind::write) != 0) look();
