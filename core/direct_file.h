@@ -49,7 +49,7 @@ class DirectFile final : public BlockFile {
   bool direct_ = false;
   std::size_t block_size_ = 512;  ///< of the device
   std::size_t alignment_ = 1;     ///< that the descriptor demands: block_size_ with O_DIRECT, else 1
-  AsyncMutex unaligned_;  ///< one read-modify-write at a time: their blocks may be the same
+  AsyncMutex unaligned_;          ///< one read-modify-write at a time: their blocks may be the same
 };
 
 }  // namespace core

@@ -29,7 +29,7 @@ struct Walk {
   std::uint64_t leaks = 0;         ///< host clusters counted higher than referred to
   std::uint64_t disk_size = 0;     ///< bytes
   std::uint64_t cluster_size = 0;
-  std::uint64_t autoclear_features = 0;  ///< what they stand for is up to date, says the image
+  std::uint64_t autoclear_features = 0;      ///< what they stand for is up to date, says the image
   std::vector<Use> uses;                     ///< by host cluster
   std::vector<GuestClusterContent> content;  ///< what is named, in the order of the guest
   std::vector<HostRange> data;               ///< host bytes of named data, to the end of their last sector

@@ -68,7 +68,7 @@ class Guest {
   Random random_;
   std::vector<Range> busy_;
   std::vector<Range> uncertain_;  // changed by what failed
-  std::uint64_t cursor_ = 0;  // of sequential writing
+  std::uint64_t cursor_ = 0;      // of sequential writing
   std::string wrong_;
   std::string failure_;
 };
