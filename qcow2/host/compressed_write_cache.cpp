@@ -27,14 +27,30 @@ struct CompressedWriteCache::Extent {
   std::vector<core::Bytes> pieces;
 };
 
+// While one exists, nothing waits for company on its way to the file.
+class CompressedWriteCache::Urgency {
+ public:
+  explicit Urgency(CompressedWriteCache& cache) : cache_(cache) { ++cache_.flushes_; }
+  Urgency(const Urgency&) = delete;
+  Urgency& operator=(const Urgency&) = delete;
+  ~Urgency() { --cache_.flushes_; }
+
+ private:
+  CompressedWriteCache& cache_;
+};
+
 struct CompressedWriteCache::Flight {
   std::vector<std::uint64_t> clusters;
   std::vector<Extent> extents;
 };
 
 CompressedWriteCache::CompressedWriteCache(core::Engine& engine, core::BlockFile& file, std::uint64_t cluster_size,
-                                           std::uint64_t size_bytes)
-    : engine_(engine), file_(file), cluster_size_(cluster_size), block_size_(file.block_size()) {
+                                           std::uint64_t size_bytes, std::uint64_t gather_bytes)
+    : engine_(engine),
+      file_(file),
+      cluster_size_(cluster_size),
+      block_size_(file.block_size()),
+      gather_clusters_(gather_bytes / cluster_size) {
   CHECK(core::is_power_of_two(cluster_size) && core::is_power_of_two(block_size_) && cluster_size >= block_size_);
   set_size(size_bytes);
 }
@@ -159,6 +175,7 @@ core::Awaitable<void> CompressedWriteCache::discard(HostOffset at) {
   Cluster& cluster = *find(index);
   if (cluster.active()) active_.erase(cluster.place_in_active);
   cluster.drop_bytes();
+  if (cluster.ready) --waiting_clusters_;
   cluster.ready = false;
   if (cluster.ended() || cluster.finished()) clusters_.erase(index);
   wake_waiters();
@@ -220,7 +237,17 @@ bool CompressedWriteCache::holds(HostOffset at, std::uint64_t length) const {
 void CompressedWriteCache::want(Cluster& cluster) {
   if (cluster.ready) return;
   cluster.ready = true;
-  if (!cluster.in_flight()) ready_.push_back(cluster.index());  // else land() does
+  if (!cluster.in_flight()) wait_for_a_flight(cluster);  // else land() does
+}
+
+void CompressedWriteCache::wait_for_a_flight(const Cluster& cluster) {
+  ready_.push_back(cluster.index());
+  ++waiting_clusters_;
+}
+
+bool CompressedWriteCache::worth_a_flight() const {
+  return flushes_ != 0 || stopping_ || room_wanted_ || waiting_clusters_ >= gather_clusters_ ||
+         active_.size() * 2 > clusters_max_;
 }
 
 bool CompressedWriteCache::needs_room() const {
@@ -228,7 +255,7 @@ bool CompressedWriteCache::needs_room() const {
 }
 
 void CompressedWriteCache::pump() {
-  while (!failure_ && flights_ < limits::writes_in_flight_max) {
+  while (!failure_ && flights_ < limits::writes_in_flight_max && worth_a_flight()) {
     if (ready_.empty()) {
       // Nothing will make room by itself: the oldest cluster must go as it is. With nothing in flight, every
       // active cluster holds something unwritten.
@@ -268,6 +295,7 @@ CompressedWriteCache::Flight CompressedWriteCache::gather(Cluster& cluster) {
 
 void CompressedWriteCache::board(Cluster& cluster, Flight& flight) {
   cluster.ready = false;
+  --waiting_clusters_;
   flight.clusters.push_back(cluster.index());
   for (const Range& blocks : cluster.take_off()) {
     const HostOffset at{cluster.index() * cluster_size_ + blocks.begin};
@@ -301,7 +329,7 @@ void CompressedWriteCache::land(const Flight& flight, bool arrived) {
     cluster.land();
     if (!arrived) continue;
     if (cluster.has_unwritten()) {
-      if (cluster.ready) ready_.push_back(index);
+      if (cluster.ready) wait_for_a_flight(cluster);
       continue;
     }
     active_.erase(cluster.place_in_active);
@@ -325,6 +353,7 @@ void CompressedWriteCache::throw_if_failed() const {
 
 core::Awaitable<void> CompressedWriteCache::flush() {
   throw_if_failed();
+  const Urgency urgency(*this);
   const std::uint64_t last_write = writes_;
   std::vector<std::uint64_t> awaited;
   for (Cluster* const cluster : active_) {

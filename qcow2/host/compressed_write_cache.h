@@ -16,8 +16,9 @@
 
 namespace qcow2 {
 
-/// A cluster is a piece of the file as long as `cluster_size`. It is written as soon as it is full or ended;
-/// an unfinished one only by flush() or when its memory is needed. Every write to the file is of whole
+/// A cluster is a piece of the file as long as `cluster_size`. One that is full or ended is written as soon as
+/// `gather_bytes` of them wait, or half the cache is in use: few large writes cost the workers far less than many of
+/// a cluster each. An unfinished one is written only by flush() or when its memory is needed. Every write to the file is of whole
 /// blocks, what a block lacks being zeros. When the lacking bytes come later, they meet the others in memory,
 /// never by a read from the disk: so the partial blocks of an unfinished cluster stay in memory, usually one,
 /// beyond the limit on clusters.
@@ -39,7 +40,7 @@ class CompressedWriteCache {
  public:
   /// `size_bytes` is for clusters that hold bytes not yet in the file; there is always room for one.
   CompressedWriteCache(core::Engine& engine, core::BlockFile& file, std::uint64_t cluster_size,
-                       std::uint64_t size_bytes);
+                       std::uint64_t size_bytes, std::uint64_t gather_bytes);
   CompressedWriteCache(const CompressedWriteCache&) = delete;
   CompressedWriteCache& operator=(const CompressedWriteCache&) = delete;
   ~CompressedWriteCache();
@@ -74,6 +75,7 @@ class CompressedWriteCache {
   struct Cluster;
   struct Extent;
   struct Flight;
+  class Urgency;
   struct Missing {
     HostOffset at;
     core::MutableBytes target;
@@ -90,8 +92,10 @@ class CompressedWriteCache {
   void send_or_forget(Cluster& cluster);
   std::vector<Missing> copy_present(HostOffset at, core::MutableBytes target) const;
   void want(Cluster& cluster);
+  void wait_for_a_flight(const Cluster& cluster);
   void pump();
   bool needs_room() const;
+  bool worth_a_flight() const;
   Flight gather(Cluster& cluster);
   void board(Cluster& cluster, Flight& flight);
   core::Awaitable<void> fly(Flight flight);
@@ -103,12 +107,15 @@ class CompressedWriteCache {
   core::BlockFile& file_;
   const std::uint64_t cluster_size_;
   const std::uint64_t block_size_;
+  const std::uint64_t gather_clusters_;
   std::uint64_t clusters_max_ = 1;
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Cluster>> clusters_;
   std::list<Cluster*> active_;       ///< those that own a cluster's memory, oldest first
   std::deque<std::uint64_t> ready_;  ///< to be written, where the cluster still is `ready`
+  std::uint64_t waiting_clusters_ = 0;  ///< those in ready_ that still are
   std::size_t flights_ = 0;
+  std::size_t flushes_ = 0;  ///< under way: nothing waits for company
   std::uint64_t writes_ = 0;  ///< counts them, so that flush() can tell earlier from later
 
   core::AsyncMutex door_;  ///< held by the one writer that waits for room, or is about to take it

@@ -288,8 +288,8 @@ TEST(Commit, ADiscardDuringARewriteWins) {
   image.write(0, noise(cluster, 1));
   image.flush();
   image.file.hold(Kind::write);
-  // Three clusters, so that one fills its host cluster and is on its way when the discard comes.
-  for (unsigned i = 0; i < 3; ++i) image.write(i * cluster, noise(cluster, 10 + i));
+  // So many that full host clusters are on their way when the discard comes.
+  for (unsigned i = 0; i < 40; ++i) image.write(i * cluster, noise(cluster, 10 + i));
   ASSERT_GE(image.file.held(Kind::write), 1u);
   test::run(image.engine, image.disk->zero(core::DiskOffset{0}, cluster));
   EXPECT_EQ(image.read(0, cluster), Bytes(cluster));

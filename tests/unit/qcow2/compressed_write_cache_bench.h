@@ -41,6 +41,7 @@ struct Setup {
   std::uint64_t cluster_size = cluster;
   std::uint64_t clusters = 8;
   std::uint64_t block_size = block;
+  std::uint64_t gathered = 0;  ///< clusters that wait for each other
 };
 
 /// A cache on a scripted file. At the end of each test it stops, and the file must have nothing to complain
@@ -48,7 +49,9 @@ struct Setup {
 class Bench {
  public:
   explicit Bench(const Setup& setup = {})
-      : file(engine, setup.block_size), cache(engine, file, setup.cluster_size, setup.clusters * setup.cluster_size) {}
+      : file(engine, setup.block_size),
+        cache(engine, file, setup.cluster_size, setup.clusters * setup.cluster_size,
+              setup.gathered * setup.cluster_size) {}
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
   ~Bench() {

@@ -23,6 +23,7 @@ struct Shape {
   std::uint64_t block_size;
   std::uint64_t cluster_size;
   std::uint64_t clusters;
+  std::uint64_t gathered = 0;  ///< clusters that wait for each other
 };
 
 void PrintTo(const Shape& shape, std::ostream* out) { *out << shape.name; }
@@ -35,7 +36,8 @@ class History {
       : shape_(shape),
         random_(seed),
         file_(engine_, shape.block_size),
-        cache_(engine_, file_, shape.cluster_size, shape.clusters * shape.cluster_size) {}
+        cache_(engine_, file_, shape.cluster_size, shape.clusters * shape.cluster_size,
+               shape.gathered * shape.cluster_size) {}
 
   void take_steps(std::size_t count) {
     for (std::size_t i = 0; i < count && !testing::Test::HasFailure(); ++i) {
@@ -270,6 +272,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CompressedWriteCacheModel,
                                          Shape{"FewClusters", 512, 4096, 4}, Shape{"LargeBlocks", 4096, 4096, 4},
                                          Shape{"MiddlingClusters", 512, 16384, 3},
                                          Shape{"UsualClusters", 512, 65536, 8},
+                                         Shape{"GatheredClusters", 512, 4096, 12, 4},
+                                         Shape{"MoreToGatherThanRoom", 512, 4096, 4, 16},
                                          Shape{"UsualClustersOnLargeBlocks", 4096, 65536, 5}),
                          [](const auto& shape) { return std::string(shape.param.name); });
 
@@ -328,7 +332,7 @@ core::Awaitable<void> run_streams(core::Engine& engine, Stream& stream) {
 TEST(CompressedWriteCache, WorksBesideRealThreads) {
   core::ThreadedEngine engine(3);
   test::ScriptedFile file(engine);
-  CompressedWriteCache cache(engine, file, 16384, 4 * 16384);
+  CompressedWriteCache cache(engine, file, 16384, 4 * 16384, 2 * 16384);
   Stream stream{cache, 0, {}};
   boost::asio::co_spawn(engine.executor(), run_streams(engine, stream), core::Supervised{"test"});
   engine.run();

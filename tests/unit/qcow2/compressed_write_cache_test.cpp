@@ -407,6 +407,49 @@ TEST(CompressedWriteCache, AdjacentClustersBecomeOneWriteOfAMegabyte) {
   EXPECT_EQ(bench.file.content(0, 20 * size), sample(0, 20 * size));
 }
 
+TEST(CompressedWriteCache, FullClustersWaitForEachOtherAndGoAsOneWrite) {
+  Bench bench({.clusters = 16, .gathered = 4});
+  for (std::uint64_t index = 0; index < 3; ++index) bench.write(index * cluster, cluster);
+  EXPECT_TRUE(bench.writes().empty());
+  EXPECT_EQ(bench.read(0, 3 * cluster), sample(0, 3 * cluster));
+  EXPECT_EQ(bench.reads(), 0u);
+  bench.write(3 * cluster, cluster);
+  ASSERT_EQ(bench.writes().size(), 1u);
+  EXPECT_EQ(bench.writes()[0].length, 4 * cluster);
+  bench.write(4 * cluster, cluster);
+  EXPECT_EQ(bench.writes().size(), 1u) << "the next one waits again";
+}
+
+TEST(CompressedWriteCache, AFlushWaitsForNoCompany) {
+  Bench bench({.clusters = 16, .gathered = 4});
+  bench.write(0, cluster);
+  bench.flush();
+  EXPECT_EQ(bench.file.content(0, cluster), sample(0, cluster));
+  bench.write(cluster, cluster);
+  EXPECT_EQ(bench.writes().size(), 1u) << "after it, gathering goes on";
+}
+
+TEST(CompressedWriteCache, NothingWaitsForCompanyWhereRoomIsScarce) {
+  Bench bench({.clusters = 4, .gathered = 16});
+  bench.write(0, cluster);
+  bench.write(cluster, cluster);
+  EXPECT_TRUE(bench.writes().empty());
+  bench.write(2 * cluster, cluster);
+  EXPECT_EQ(bench.writes().size(), 1u) << "half of the cache is in use";
+}
+
+TEST(CompressedWriteCache, ADiscardedClusterIsNoCompany) {
+  Bench bench({.clusters = 16, .gathered = 2});
+  bench.write(0, cluster);
+  bench.start_discard(0).get();
+  bench.write(cluster, cluster);
+  EXPECT_TRUE(bench.writes().empty());
+  bench.write(2 * cluster, cluster);
+  ASSERT_EQ(bench.writes().size(), 1u);
+  EXPECT_EQ(bench.writes()[0].at, cluster);
+  EXPECT_EQ(bench.writes()[0].length, 2 * cluster);
+}
+
 TEST(CompressedWriteCache, PartialNeighboursJoinOnlyWhereTheirBytesMeet) {
   Bench bench;
   bench.write(4000, 200);              // 0 and 1 meet at the border
