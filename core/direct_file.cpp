@@ -132,7 +132,7 @@ Awaitable<void> DirectFile::read_at(FileOffset at, MutableBytes target) {
     read_fully(fd, FileOffset{first}, covering.span());
     std::memcpy(target.data(), covering.data() + (at.value - first), target.size());
   };
-  co_await run(engine_.pool(), job);
+  co_await run(engine_.io(), job);
 }
 
 Awaitable<void> DirectFile::write_at(FileOffset at, std::span<const Bytes> pieces) {
@@ -140,7 +140,7 @@ Awaitable<void> DirectFile::write_at(FileOffset at, std::span<const Bytes> piece
   if (length == 0) co_return;
   if (aligned(at, pieces)) {
     auto job = [fd = fd_.get(), at, pieces] { write_fully(fd, at, pieces); };
-    co_await run(engine_.pool(), job);
+    co_await run(engine_.io(), job);
   } else {
     co_await write_unaligned(at, pieces, length);
   }
@@ -159,7 +159,7 @@ Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes
     const Bytes whole = covering.span();
     write_fully(fd, FileOffset{first}, std::span<const Bytes>(&whole, 1));
   };
-  co_await run(engine_.pool(), job);
+  co_await run(engine_.io(), job);
 }
 
 Awaitable<void> DirectFile::barrier() {
@@ -168,7 +168,7 @@ Awaitable<void> DirectFile::barrier() {
       if (errno != EINTR) fail_errno(errno, "making the image durable");
     }
   };
-  co_await run(engine_.pool(), job);
+  co_await run(engine_.io(), job);
 }
 
 Awaitable<void> DirectFile::truncate(std::uint64_t size) {
@@ -177,19 +177,19 @@ Awaitable<void> DirectFile::truncate(std::uint64_t size) {
       if (errno != EINTR) fail_errno(errno, "changing the length of the image");
     }
   };
-  co_await run(engine_.pool(), job);
+  co_await run(engine_.io(), job);
 }
 
 Awaitable<bool> DirectFile::reserve(FileOffset at, std::uint64_t length) {
   auto job = [fd = fd_.get(), at, length] { return allocate_blocks(fd, FALLOC_FL_KEEP_SIZE, at, length, "reserving"); };
-  co_return co_await run(engine_.pool(), job);
+  co_return co_await run(engine_.io(), job);
 }
 
 Awaitable<void> DirectFile::punch(FileOffset at, std::uint64_t length) {
   auto job = [fd = fd_.get(), at, length] {
     return allocate_blocks(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, length, "giving back");
   };
-  co_await run(engine_.pool(), job);
+  co_await run(engine_.io(), job);
 }
 
 }  // namespace core

@@ -13,7 +13,10 @@ struct ThreadedEngine::Sleepers {
   std::set<asio::steady_timer*> timers;
 };
 
-ThreadedEngine::ThreadedEngine(std::size_t workers) : sleepers_(std::make_unique<Sleepers>()), pool_(workers) {}
+constexpr std::size_t io_threads = 4;  // operations on the file at the same time
+
+ThreadedEngine::ThreadedEngine(std::size_t workers)
+    : sleepers_(std::make_unique<Sleepers>()), pool_(workers), io_(io_threads) {}
 
 ThreadedEngine::~ThreadedEngine() = default;
 

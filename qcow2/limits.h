@@ -23,8 +23,9 @@ inline constexpr std::uint64_t batch_lost_references_max = 1 << 17;
 inline constexpr std::uint64_t write_bytes_max = 1 << 20;  ///< of one coalesced write
 inline constexpr std::size_t writes_in_flight_max = 4;     ///< of one kind
 
-/// What an encoder lane takes at once, so that small clusters do not pay a thread switch each.
-inline constexpr std::uint64_t lane_bytes = 64 << 10;
+/// What an encoder lane takes at once where that much waits: a job of a single cluster pays as much for the change of
+/// threads as for a tenth of its compression.
+inline constexpr std::uint64_t lane_bytes = 256 << 10;
 
 /// Host space is set aside in steps of this.
 inline constexpr std::uint64_t reserve_bytes = 16 << 20;

@@ -1,7 +1,10 @@
 #include "qcow2/flow/assembler.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
+#include "core/alignment.h"
 #include "core/check.h"
 
 namespace qcow2 {
@@ -244,15 +247,15 @@ void Assembler::merge_below(Gathering& upper, const SealedCluster& lower) {
   }
 }
 
-core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> Assembler::take(std::uint64_t bytes_max) {
+core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> Assembler::take(std::uint64_t bytes_max,
+                                                                             std::size_t takers) {
   while (sealed_.empty() && !closed_) co_await work_.wait();
-  std::vector<std::shared_ptr<SealedCluster>> taken;
-  std::uint64_t bytes = 0;
-  while (!sealed_.empty() && (taken.empty() || bytes + geometry_.cluster_size() <= bytes_max)) {
-    taken.push_back(std::move(sealed_.front()));
-    sealed_.pop_front();
-    bytes += geometry_.cluster_size();
-  }
+  const std::uint64_t share = core::divide_up(sealed_.size(), takers);
+  const std::uint64_t count = std::min(share, std::max<std::uint64_t>(1, bytes_max >> geometry_.cluster_bits));
+  const auto end = sealed_.begin() + static_cast<std::ptrdiff_t>(count);
+  std::vector<std::shared_ptr<SealedCluster>> taken(std::make_move_iterator(sealed_.begin()),
+                                                    std::make_move_iterator(end));
+  sealed_.erase(sealed_.begin(), end);
   co_return taken;
 }
 

@@ -73,8 +73,9 @@ class Assembler {
   /// Why some dirty cluster cannot be completed, or none.
   core::ErrorCode hindrance() const;
 
-  /// For the encoder: sealed clusters, up to `bytes_max` of them; none at all once close() was called.
-  core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> take(std::uint64_t bytes_max);
+  /// For the encoder: sealed clusters, up to `bytes_max` of them, but not more than one of `takers` should have of what
+  /// waits; none at all once close() was called.
+  core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> take(std::uint64_t bytes_max, std::size_t takers);
   /// The cluster is in the map (or superseded): what was dirty of it no longer is.
   void placed(const std::shared_ptr<SealedCluster>& sealed);
   /// The rest of the cluster could not be read: its dirty bytes stay, and the next drain() tries again. It is complete

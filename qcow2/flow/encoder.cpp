@@ -59,7 +59,7 @@ core::Awaitable<void> Encoder::lane() {
       std::max(limits::lane_bytes, geometry_.cluster_size()));  // fragments are shorter than their clusters
   try {
     for (;;) {
-      const auto sealed = co_await rooms_.assembler.take(limits::lane_bytes);
+      const auto sealed = co_await rooms_.assembler.take(limits::lane_bytes, engine_.pool().size());
       if (sealed.empty() || rooms_.failure.failed()) break;
       co_await encode(sealed, *scratch);
     }

@@ -18,9 +18,9 @@ namespace qcow2 {
 
 /// A cluster is a piece of the file as long as `cluster_size`. One that is full or ended is written as soon as
 /// `gather_bytes` of them wait, or half the cache is in use: few large writes cost the workers far less than many of
-/// a cluster each. An unfinished one is written only by flush() or when its memory is needed. Every write to the file is of whole
-/// blocks, what a block lacks being zeros. When the lacking bytes come later, they meet the others in memory,
-/// never by a read from the disk: so the partial blocks of an unfinished cluster stay in memory, usually one,
+/// a cluster each. An unfinished one is written only by flush() or when its memory is needed. Every write to the file
+/// is of whole blocks, what a block lacks being zeros. When the lacking bytes come later, they meet the others in
+/// memory, never by a read from the disk: so the partial blocks of an unfinished cluster stay in memory, usually one,
 /// beyond the limit on clusters.
 ///
 /// Units      Offsets and lengths are bytes of any alignment. `cluster_size` is a power of two from

@@ -18,7 +18,7 @@ SeededEngine::SeededEngine(std::uint64_t seed)
       impatience_(static_cast<unsigned>(random_.below(4) * 15)),
       laziness_(random_.chance(15) ? 50 : 12),
       pool_(*this, random_.between(1, 4)),
-      devices_(*this, 1) {}
+      io_(*this, 1) {}
 
 boost::asio::awaitable<void> SeededEngine::sleep_for(std::chrono::milliseconds duration) {
   const auto until = now_ + duration;

@@ -23,12 +23,12 @@ class SeededEngine final : public core::Engine {
 
   boost::asio::any_io_executor executor() override { return context_.get_executor(); }
   core::WorkerPool& pool() override { return pool_; }
+  /// Where a device performs its work: any number at once, in any order.
+  core::WorkerPool& io() override { return io_; }
   std::chrono::steady_clock::time_point now() const override { return now_; }
   boost::asio::awaitable<void> sleep_for(std::chrono::milliseconds duration) override;
   void wake_sleepers() override;
 
-  /// Where a simulated device performs its work: any number at once, in any order.
-  core::WorkerPool& devices() { return devices_; }
   Random& random() { return random_; }
 
   /// One thing happens. False where nothing can happen any more, or nothing but the clock has moved for long.
@@ -71,7 +71,7 @@ class SeededEngine final : public core::Engine {
   std::uint64_t idle_steps_ = 0;
   std::uint64_t trace_ = 0;
   Jobs pool_;
-  Jobs devices_;
+  Jobs io_;
 };
 
 }  // namespace crash

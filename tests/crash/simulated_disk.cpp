@@ -105,11 +105,11 @@ core::Awaitable<void> SimulatedDisk::read_at(core::FileOffset at, core::MutableB
   auto job = [this, at, target, error] {
     if (error == 0) read_now(at.value, target);
   };
-  co_await core::run(engine_.devices(), job);
+  co_await core::run(engine_.io(), job);
   if (error != 0) core::fail_errno(error, "a read fails as ordered");
   if (engine_.random().chance(50)) {  // what was read is old by the time the reader hears of it
     auto delay = [] {};
-    co_await core::run(engine_.devices(), delay);
+    co_await core::run(engine_.io(), delay);
   }
 }
 
@@ -148,7 +148,7 @@ core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<con
   // The edges are read, changed and written back, one such write at a time.
   const core::AsyncMutex::Guard alone = co_await unaligned_.lock();
   auto fetch = [this, first, bytes] { read_now(first, *bytes); };
-  co_await core::run(engine_.devices(), fetch);
+  co_await core::run(engine_.io(), fetch);
   copy_pieces(pieces, bytes->data() + (at.value - first));
   co_await write_blocks(first, bytes, pieces, error);
 }
@@ -166,7 +166,7 @@ core::Awaitable<void> SimulatedDisk::write_blocks(std::uint64_t at, std::shared_
     if (hash_pieces(pieces) != hash) breach("memory changed while it was written at " + std::to_string(at));
     error == 0 ? complete_write(operation) : fail_write(operation);
   };
-  co_await core::run(engine_.devices(), arrive);
+  co_await core::run(engine_.io(), arrive);
   if (error != 0) core::fail_errno(error, "a write fails as ordered");
 }
 
@@ -234,7 +234,7 @@ core::Awaitable<void> SimulatedDisk::barrier() {
     if (observer_) observer_();
     if (error == 0) apply_barrier(submitted);
   };
-  co_await core::run(engine_.devices(), job);
+  co_await core::run(engine_.io(), job);
   if (error != 0) core::fail_errno(error, "a barrier fails as ordered");
 }
 
@@ -299,7 +299,7 @@ core::Awaitable<void> SimulatedDisk::truncate(std::uint64_t size) {
     completed_[operation] = ++clock_;
     if (error == 0) current_.resize(size);
   };
-  co_await core::run(engine_.devices(), job);
+  co_await core::run(engine_.io(), job);
   if (error != 0) core::fail_errno(error, "a truncate fails as ordered");
 }
 
@@ -307,7 +307,7 @@ core::Awaitable<bool> SimulatedDisk::reserve(core::FileOffset at, std::uint64_t 
   const int error = next_fault(Kind::reserve);
   bool room = true;
   auto job = [this, at, length, error, &room] { room = error == 0 && take_space(at.value, length); };
-  co_await core::run(engine_.devices(), job);
+  co_await core::run(engine_.io(), job);
   if (!room) core::fail_errno(error == 0 ? ENOSPC : error, "a reservation fails as ordered");
   co_return true;
 }
@@ -333,7 +333,7 @@ core::Awaitable<void> SimulatedDisk::punch(core::FileOffset at, std::uint64_t le
     if (hole.at < end) std::memset(current_.data() + hole.at, 0, end - hole.at);
     give_space_back(hole.at, hole.length);
   };
-  co_await core::run(engine_.devices(), job);
+  co_await core::run(engine_.io(), job);
   if (error != 0) core::fail_errno(error, "punching fails as ordered");
 }
 

@@ -28,6 +28,7 @@ class TestEngine final : public core::Engine {
 
   boost::asio::any_io_executor executor() override { return context_.get_executor(); }
   core::WorkerPool& pool() override { return pool_; }
+  core::WorkerPool& io() override { return pool_; }
   std::chrono::steady_clock::time_point now() const override { return now_; }
   boost::asio::awaitable<void> sleep_for(std::chrono::milliseconds duration) override;
   void wake_sleepers() override;
