@@ -132,7 +132,7 @@ core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target)
     core::fail(core::Errc::bad_argument, options_.name + ": a read beyond the end of the disk");
   }
   const Readers::Ticket ticket = readers_.enter();
-  core::TaskGroup pieces(engine_.executor());
+  std::vector<Reader::Piece> pieces;
   std::uint64_t done = 0;
   while (done < target.size()) {
     const GuestOffset from = at + done;
@@ -140,34 +140,26 @@ core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target)
     const std::uint64_t length = std::min(geometry_.cluster_size() - within, target.size() - done);
     const ByteRange range{within, within + length};
     const core::MutableBytes part = target.subspan(done, length);
+    co_await look_up(geometry_.cluster_of(from), range, part, pieces);
     done += length;
-    if (length == target.size()) {
-      co_await read_piece(geometry_.cluster_of(from), range, part);
-    } else {
-      pieces.spawn(read_piece(geometry_.cluster_of(from), range, part));
-    }
   }
-  co_await pieces.join();
+  co_await reader_.read_all(std::move(pieces));
 }
 
-core::Awaitable<void> Disk::read_piece(GuestCluster cluster, ByteRange range, core::MutableBytes target) {
-  std::vector<ByteRange> gaps;
-  std::uint64_t entry = l2_entry_unallocated;
+core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target,
+                                    std::vector<Reader::Piece>& pieces) {
   for (;;) {
     // What is dirty and what the map says below it are taken at one instant, or a cluster that moves from one to the
     // other meanwhile would be read half old.
-    gaps = assembler_.copy_known(cluster, range, target);
+    const std::vector<ByteRange> gaps = assembler_.copy_known(cluster, range, target);
     if (gaps.empty()) co_return;
-    const std::optional<std::uint64_t> found = map_.find(cluster);
-    if (found) {
-      entry = *found;
-      break;
+    if (const std::optional<std::uint64_t> entry = map_.find(cluster)) {
+      for (const ByteRange& gap : gaps) {
+        pieces.push_back({*entry, gap.begin, target.subspan(gap.begin - range.begin, gap.length())});
+      }
+      co_return;
     }
     co_await map_.load(cluster);
-  }
-  for (const ByteRange& gap : gaps) {
-    const core::MutableBytes part = target.subspan(gap.begin - range.begin, gap.length());
-    co_await reader_.read(entry, gap.begin, part);
   }
 }
 

@@ -23,6 +23,9 @@ inline constexpr std::uint64_t batch_lost_references_max = 1 << 17;
 inline constexpr std::uint64_t write_bytes_max = 1 << 20;  ///< of one coalesced write
 inline constexpr std::size_t writes_in_flight_max = 4;     ///< of one kind
 
+inline constexpr std::uint64_t read_bytes_max = 1 << 20;  ///< of neighbouring fragments by one read
+inline constexpr std::uint64_t read_gap_max = 16 << 10;   ///< between them: reading it costs less than another read
+
 /// What an encoder lane takes at once where that much waits: a job of a single cluster pays as much for the change of
 /// threads as for a tenth of its compression.
 inline constexpr std::uint64_t lane_bytes = 256 << 10;

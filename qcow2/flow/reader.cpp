@@ -1,11 +1,22 @@
 #include "qcow2/flow/reader.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
+#include "core/alignment.h"
 #include "core/error.h"
+#include "qcow2/limits.h"
 
 namespace qcow2 {
+namespace {
+
+[[noreturn]] void fail_damaged(HostOffset at) {
+  core::fail_errno(EIO, "the compressed cluster at host byte " + std::to_string(at.value) + " is damaged");
+}
+
+}  // namespace
 
 struct Reader::Flight {
   core::SharedBytes bytes;
@@ -34,6 +45,76 @@ core::Awaitable<void> Reader::read(std::uint64_t entry, std::uint64_t within, co
   } else {
     std::memset(target.data(), 0, target.size());
   }
+}
+
+// Where it is compressed and all of it is wanted, and nobody has it in memory.
+std::optional<HostExtent> Reader::whole_fragment(const Piece& piece) {
+  if (piece.target.size() != geometry_.cluster_size()) return std::nullopt;
+  const Placement placement = decode_l2_entry(piece.entry, geometry_, version_);
+  const auto* compressed = std::get_if<CompressedCluster>(&placement);
+  if (compressed == nullptr || decoded_.find(compressed->extent.at).size() != 0) return std::nullopt;
+  return compressed->extent;
+}
+
+core::Awaitable<void> Reader::read_all(std::vector<Piece> pieces) {
+  if (pieces.size() == 1) {
+    co_await read(pieces.front().entry, pieces.front().within, pieces.front().target);
+    co_return;
+  }
+  std::vector<Wanted> wanted;
+  std::vector<Piece> others;
+  for (const Piece& piece : pieces) {
+    if (const std::optional<HostExtent> fragment = whole_fragment(piece)) {
+      wanted.push_back({*fragment, piece.target});
+    } else {
+      others.push_back(piece);
+    }
+  }
+  std::sort(wanted.begin(), wanted.end(),
+            [](const Wanted& one, const Wanted& other) { return one.fragment.at < other.fragment.at; });
+  core::TaskGroup reads(engine_.executor());
+  for (const Piece& piece : others) reads.spawn(read(piece.entry, piece.within, piece.target));
+  for (auto first = wanted.begin(); first != wanted.end();) {
+    const HostOffset end_max = first->fragment.at + limits::read_bytes_max;
+    HostOffset end = first->fragment.at;
+    auto last = first;
+    do {
+      end = std::max(end, last->fragment.at + last->fragment.length);
+      ++last;
+    } while (last != wanted.end() && last->fragment.at <= end + limits::read_gap_max &&
+             last->fragment.at + last->fragment.length <= end_max);
+    reads.spawn(read_run(std::vector<Wanted>(first, last)));
+    first = last;
+  }
+  co_await reads.join();
+}
+
+core::Awaitable<void> Reader::read_run(std::vector<Wanted> run) {
+  const HostOffset begin{core::align_down(run.front().fragment.at.value, file_.block_size())};
+  HostOffset end = begin;
+  for (const Wanted& wanted : run) end = std::max(end, wanted.fragment.at + wanted.fragment.length);
+  core::Buffer stored(core::align_up(end - begin, file_.block_size()));
+  co_await cache_.read(begin, stored.span());
+
+  const std::size_t share = core::divide_up(run.size(), engine_.pool().size());
+  const std::size_t part = std::min(share, std::max<std::size_t>(1, limits::lane_bytes >> geometry_.cluster_bits));
+  core::TaskGroup decoders(engine_.executor());
+  for (std::size_t done = 0; done < run.size(); done += part) {
+    const std::span<const Wanted> wanted = std::span(run).subspan(done, std::min(part, run.size() - done));
+    decoders.spawn(decode_part(wanted, begin, stored.span()));
+  }
+  co_await decoders.join();
+}
+
+core::Awaitable<void> Reader::decode_part(std::span<const Wanted> part, HostOffset begin, core::Bytes stored) {
+  auto job = [&codec = codec_, part, begin, stored] {
+    return std::find_if(part.begin(), part.end(), [&](const Wanted& wanted) {
+      const core::Bytes fragment = stored.subspan(wanted.fragment.at - begin, wanted.fragment.length);
+      return !codec.decompress(fragment, wanted.target);
+    });
+  };
+  const auto damaged = co_await core::run(engine_.pool(), job);
+  if (damaged != part.end()) fail_damaged(damaged->fragment.at);
 }
 
 core::Awaitable<core::SharedBytes> Reader::whole(std::uint64_t entry) {
@@ -78,9 +159,7 @@ core::Awaitable<core::SharedBytes> Reader::decode(HostExtent fragment) {
   const auto plain = std::make_shared<core::Buffer>(geometry_.cluster_size());
   auto job = [&codec = codec_, &stored, &plain] { return codec.decompress(stored.span(), plain->span()); };
   const bool whole = co_await core::run(engine_.pool(), job);
-  if (!whole) {
-    core::fail_errno(EIO, "the compressed cluster at host byte " + std::to_string(fragment.at.value) + " is damaged");
-  }
+  if (!whole) fail_damaged(fragment.at);
   co_return core::SharedBytes(plain);
 }
 

@@ -4,7 +4,10 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
+#include <span>
 #include <unordered_map>
+#include <vector>
 
 #include "core/engine.h"
 #include "qcow2/codec/codec.h"
@@ -26,8 +29,19 @@ class Reader {
   Reader(core::Engine& engine, core::BlockFile& file, CompressedWriteCache& cache, const Codec& codec,
          const Geometry& geometry, std::uint32_t version, std::uint64_t decoded_bytes_max);
 
+  /// Part of a guest cluster: `target` is filled from byte `within` of what `entry` stands for.
+  struct Piece {
+    std::uint64_t entry = 0;
+    std::uint64_t within = 0;
+    core::MutableBytes target;
+  };
+
   /// Fills `target` from byte `within` of the cluster on.
   core::Awaitable<void> read(std::uint64_t entry, std::uint64_t within, core::MutableBytes target);
+  /// Fills all of them, side by side. Where several whole clusters are wanted, neighbouring fragments come by one read
+  /// and are decompressed to where they are wanted; they are not remembered: who reads so much at once hardly comes
+  /// back.
+  core::Awaitable<void> read_all(std::vector<Piece> pieces);
   /// The whole cluster.
   core::Awaitable<core::SharedBytes> whole(std::uint64_t entry);
   /// Must be called before the space is reused.
@@ -35,6 +49,13 @@ class Reader {
 
  private:
   struct Flight;
+  struct Wanted {  // a whole cluster
+    HostExtent fragment;
+    core::MutableBytes target;
+  };
+  std::optional<HostExtent> whole_fragment(const Piece& piece);
+  core::Awaitable<void> read_run(std::vector<Wanted> run);
+  core::Awaitable<void> decode_part(std::span<const Wanted> part, HostOffset begin, core::Bytes stored);
   core::Awaitable<core::SharedBytes> decoded(HostExtent fragment, Keep keep);
   core::Awaitable<core::SharedBytes> decode(HostExtent fragment);
 
