@@ -5,87 +5,20 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
-#include <fstream>
-#include <random>
 
-#include "qcow2/create.h"
-#include "qcow2/image.h"
-#include "tests/support/image_session.h"
-#include "tests/support/run.h"
-#include "tests/support/scripted_file.h"
+#include "tests/support/open_image.h"
 
 namespace {
 
 using Kind = test::ScriptedFile::Kind;
-using Bytes = std::vector<std::byte>;
+using test::Bytes;
+using test::empty_image;
+using test::noise;
+using test::OpenImage;
+using test::random_bytes;
 
-constexpr std::uint64_t cluster = 65536;
-constexpr std::uint64_t disk_size = 64 * cluster;
-
-Bytes empty_image() {
-  const test::TemporaryFolder folder;
-  qcow2::CreateOptions options;
-  options.size = disk_size;
-  qcow2::create_image(folder.file("image"), options);
-  std::ifstream stream(folder.file("image"), std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-  Bytes bytes(text.size());
-  std::transform(text.begin(), text.end(), bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
-  return bytes;
-}
-
-Bytes noise(std::uint64_t size, unsigned seed) {
-  std::mt19937 random(seed);
-  Bytes bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>('a' + random() % 16);  // shrinks to about a half
-  return bytes;
-}
-
-Bytes random_bytes(std::uint64_t size, unsigned seed) {
-  std::mt19937 random(seed);
-  Bytes bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-  return bytes;
-}
-
-class OpenImage {
- public:
-  explicit OpenImage(const Bytes& content) : file(engine) {
-    file.set_content(0, content);
-    qcow2::ImageOptions options;
-    disk = test::run(engine, qcow2::open_image(engine, file, options));
-  }
-  ~OpenImage() {
-    try {
-      if (!closed) close();
-    } catch (const core::Error&) {  // told to the test before
-    }
-  }
-  void close() {
-    closed = true;
-    test::run(engine, disk->close());
-  }
-
-  core::Awaitable<void> writing(std::uint64_t at, const Bytes& bytes) {
-    const auto buffer = std::make_shared<core::Buffer>(bytes.size());
-    std::copy(bytes.begin(), bytes.end(), buffer->data());
-    return disk->write(core::DiskOffset{at}, core::SharedBytes(buffer));
-  }
-  void write(std::uint64_t at, const Bytes& bytes) { test::run(engine, writing(at, bytes)); }
-  void flush() { test::run(engine, disk->flush()); }
-  Bytes read(std::uint64_t at, std::uint64_t size) {
-    Bytes bytes(size);
-    test::run(engine, disk->read(core::DiskOffset{at}, bytes));
-    return bytes;
-  }
-  std::size_t barriers() const { return file.count(Kind::barrier); }
-  Bytes content() const { return file.content(0, file.size()); }
-
-  test::TestEngine engine;
-  test::ScriptedFile file;
-  std::unique_ptr<core::GuestDisk> disk;
-  bool closed = false;
-};
+constexpr std::uint64_t cluster = OpenImage::cluster;
+constexpr std::uint64_t disk_size = OpenImage::disk_size;
 
 TEST(Commit, ALoneAllocatingFlushCostsTwoBarriers) {
   OpenImage image(empty_image());
