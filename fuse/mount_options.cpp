@@ -42,6 +42,12 @@ core::DirectIo direct_io(const std::string& value) {
   reject("direct", value, "on, off or auto");
 }
 
+bool wide_window(const std::string& value) {
+  const std::optional<std::uint64_t> bytes = parse_size(value);
+  if (bytes != 4 << 10 && bytes != 32 << 10) reject("window", value, "4k or 32k");
+  return bytes == 32 << 10;
+}
+
 std::uint64_t cache_size(const std::string& value) {
   const std::optional<std::uint64_t> bytes = parse_size(value);
   if (!bytes || *bytes < cache_size_min) {
@@ -62,6 +68,7 @@ const std::map<std::string_view, SetFlag> flags = {
     {"ro", [](MountOptions& o) { o.read_only = true; }},
     {"rw", [](MountOptions& o) { o.read_only = false; }},
     {"debug", [](MountOptions& o) { o.debug = o.foreground = true; }},
+    {"writeback_cache", [](MountOptions& o) { o.writeback_cache = true; }},
     {"allow_other", [](MountOptions& o) { o.allow_other = true; }},
     {"allow_root", [](MountOptions& o) { o.allow_root = true; }},
     {"default_permissions", [](MountOptions&) {}},  // always on
@@ -70,6 +77,7 @@ const std::map<std::string_view, SetFlag> flags = {
 const std::map<std::string_view, SetValue> values = {
     {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
     {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},
+    {"window", [](MountOptions& o, const std::string& v) { o.wide_window = wide_window(v); }},
     {"cache_size", [](MountOptions& o, const std::string& v) { o.cache_size = cache_size(v); }},
     {"workers",
      [](MountOptions& o, const std::string& v) { o.workers = number<unsigned>("workers", v, 1, workers_max); }},

@@ -87,6 +87,7 @@ MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
   plan.shape = S_ISREG(mountpoint_facts.st_mode) ? MountShape::file : MountShape::directory;
   plan.disk_name = disk_name_for(options.image);
   plan.looks = looks_of(options, image_facts);
+  if (options.writeback_cache) plan.kernel_cache = KernelCache::write_back;
   plan.words = words_for(options, image);
   plan.image_descriptor = image_descriptor;
   return plan;

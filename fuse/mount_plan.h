@@ -14,6 +14,7 @@ struct MountPlan {
   MountShape shape = MountShape::directory;
   std::string disk_name;           ///< of the file in a directory mount
   Appearance looks;                ///< of the disk
+  KernelCache kernel_cache = KernelCache::write_through;
   std::vector<std::string> words;  ///< mount options as libfuse knows them
   int image_descriptor = -1;       ///< borrowed
 

@@ -45,6 +45,7 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   image.name = options.image;
   image.read_only = options.read_only;
   image.level = options.level.value_or(image.level);
+  if (options.wide_window) image.window = qcow2::Window::wide;
   image.cache_size = options.cache_size.value_or(image.cache_size);
   if (options.commit_interval_seconds) image.commit_interval_ms = *options.commit_interval_seconds * 1000;
   return image;

@@ -45,7 +45,8 @@ struct Trampolines {
     }
   }
 
-  static void init(void* self, fuse_conn_info* connection) noexcept {
+  static void init(void* context, fuse_conn_info* connection) noexcept {
+    auto* const self = static_cast<Operations*>(context);
     connection->max_write = ReceiveBuffer::payload_max;
     connection->max_background = background_max;
     connection->congestion_threshold = background_congested;
@@ -54,7 +55,10 @@ struct Trampolines {
     connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                                                FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
     connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO);
-    static_cast<Operations*>(self)->initialised_ = true;
+    if (self->tree_.kernel_cache() == KernelCache::write_back) {
+      connection->want |= connection->capable & FUSE_CAP_WRITEBACK_CACHE;
+    }
+    self->initialised_ = true;
   }
 
   static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
@@ -135,6 +139,8 @@ struct Trampolines {
 
   static void lseek(fuse_req_t request, fuse_ino_t inode, off_t at, int whence, fuse_file_info*) noexcept {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return Reply(request).error(EINVAL);
+    // What the kernel has gathered is not known here, and it does not send it before it asks: let it take all for data.
+    if (of(request).tree_.kernel_cache() == KernelCache::write_back) return Reply(request).error(ENOSYS);
     start(request, inode, "lseek", [=](Operations& self, Reply& reply) {
       if (whence == SEEK_DATA) return self.disk_operations_.seek_data(reply, disk_offset(at));
       return self.disk_operations_.seek_hole(reply, disk_offset(at));

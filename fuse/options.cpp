@@ -19,8 +19,11 @@ Options for -o:
   ro, rw                   read only, or read and write (the default)
   direct=on|off|auto       past the host's page cache (auto: where the file system allows it)
   level=N                  of compression: 1 is the fastest (the default), 9 the smallest
+  window=4k|32k            of zlib compression: 32k is smaller and for QEMU, 4k (the default) for every reader
   cache_size=SIZE          of data held in memory, like 96m or 1g
-  workers=N                threads that compress and do I/O (default: the number of processors)
+  writeback_cache          the kernel gathers small writes: many times as fast for programs that write a few
+                           kilobytes at a time; a full disk is then told by fsync and close, not by write
+  workers=N                threads that compress (default: the number of processors)
   commit_interval=SECONDS  after which written data is on the disk without being asked for (default: 5)
   log=FILE                 where messages go (default: the system log; with -f the terminal)
   uid=N, gid=N, umask=M    owner, group and withheld permissions (octal) of what is shown

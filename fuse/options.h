@@ -25,6 +25,8 @@ struct MountOptions {
 
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
+  bool wide_window = false;
+  bool writeback_cache = false;
   std::optional<std::uint64_t> cache_size;  ///< bytes
   std::optional<unsigned> workers;          ///< as many as processors, where nothing is said
   std::optional<unsigned> commit_interval_seconds;

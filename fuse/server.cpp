@@ -122,7 +122,7 @@ core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const 
 
 core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
                                     Startup& startup, Control& control) {
-  Tree tree(plan.shape, plan.disk_name, plan.looks, disk);
+  Tree tree(plan.shape, plan.disk_name, plan.looks, disk, plan.kernel_cache);
   ReceiveBuffer received;
   Operations operations(engine, disk, tree, received, plan.image_descriptor);
   Session session(engine, operations, received, plan.words);

@@ -26,12 +26,14 @@ Appearance directory_of(const Appearance& file) {
 
 }  // namespace
 
-Tree::Tree(MountShape shape, std::string disk_name, const Appearance& disk_looks, const core::GuestDisk& disk)
+Tree::Tree(MountShape shape, std::string disk_name, const Appearance& disk_looks, const core::GuestDisk& disk,
+           KernelCache kernel_cache)
     : shape_(shape),
       disk_name_(std::move(disk_name)),
       disk_looks_(disk_looks),
       directory_looks_(directory_of(disk_looks)),
-      disk_(disk) {}
+      disk_(disk),
+      kernel_cache_(kernel_cache) {}
 
 std::optional<fuse_ino_t> Tree::find(fuse_ino_t parent, std::string_view name) const {
   if (shape_ == MountShape::directory && parent == FUSE_ROOT_ID && name == disk_name_) return disk_inode();

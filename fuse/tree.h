@@ -17,6 +17,12 @@ enum class MountShape {
   file,       ///< the mount point is a file and is the disk
 };
 
+/// What the kernel does with what programs write.
+enum class KernelCache {
+  write_through,  ///< each write comes here before it returns
+  write_back,     ///< the kernel gathers small writes, for some seconds, or until fsync or unmounting
+};
+
 /// How an inode looks, but for its size.
 struct Appearance {
   mode_t permissions = 0;
@@ -32,8 +38,10 @@ struct Appearance {
 class Tree {
  public:
   /// `disk_name` is the file's name in the directory. `disk` must outlive the tree.
-  Tree(MountShape shape, std::string disk_name, const Appearance& disk_looks, const core::GuestDisk& disk);
+  Tree(MountShape shape, std::string disk_name, const Appearance& disk_looks, const core::GuestDisk& disk,
+       KernelCache kernel_cache = KernelCache::write_through);
 
+  KernelCache kernel_cache() const { return kernel_cache_; }
   MountShape shape() const { return shape_; }
   const std::string& disk_name() const { return disk_name_; }
   fuse_ino_t disk_inode() const { return shape_ == MountShape::file ? FUSE_ROOT_ID : FUSE_ROOT_ID + 1; }
@@ -45,7 +53,10 @@ class Tree {
   /// How long the kernel may go without asking again. Nobody but the kernel changes anything, with one
   /// exception: the space that the disk takes changes as data is compressed, at any time.
   static constexpr double names_valid_s = 86400;
-  double attributes_valid_s(fuse_ino_t inode) const { return is_disk(inode) ? 0 : names_valid_s; }
+  double attributes_valid_s(fuse_ino_t inode) const {
+    if (!is_disk(inode)) return names_valid_s;
+    return kernel_cache_ == KernelCache::write_back ? 1 : 0;  // it would ask before each write that it gathers
+  }
 
   /// The disk's content changed now.
   void touch();
@@ -60,6 +71,7 @@ class Tree {
   Appearance disk_looks_;
   Appearance directory_looks_;
   const core::GuestDisk& disk_;
+  KernelCache kernel_cache_;
 };
 
 }  // namespace fuse

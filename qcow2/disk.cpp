@@ -40,7 +40,7 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       fresh_block_(std::max<std::uint64_t>(limits::fresh_block_bytes, file.block_size())),
       size_(core::align_down(header.size, sector_size)),  // QEMU ignores a fraction of a sector too
       file_(file, failure_),
-      codec_(make_codec(header.compression, options.level)),
+      codec_(make_codec(header.compression, options.level, options.window)),
       header_sector_(file_, std::move(first_sector)),
       refcounts_(engine, file_, header_sector_, geometry_, options.tables_size / 2),
       space_(file_, refcounts_, geometry_),

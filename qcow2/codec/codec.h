@@ -16,6 +16,10 @@ inline constexpr int level_min = 1;
 inline constexpr int level_max = 9;
 inline constexpr int level_default = 1;
 
+/// How far back a deflate stream may refer. Readers that inflate a cluster by one call, as QEMU does, take both; one that
+/// does so in steps, with the window of 4 KiB that the format speaks of, takes only the narrow one.
+enum class Window { narrow, wide };  ///< 4 KiB, 32 KiB
+
 /// Threads    Every method may be called from any number of threads at once.
 /// Errors     By return value only; never throws on what the bytes contain.
 class Codec {
@@ -28,7 +32,8 @@ class Codec {
   virtual bool decompress(core::Bytes stored, core::MutableBytes plain) const = 0;
 };
 
-std::unique_ptr<Codec> make_codec(CompressionType type, int level);
+/// Throws bad_argument for a level outside the scale, and for a window that the type does not have.
+std::unique_ptr<Codec> make_codec(CompressionType type, int level, Window window = Window::narrow);
 
 /// Reads as zeros from end to end.
 bool is_all_zero(core::Bytes bytes);

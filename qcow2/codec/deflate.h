@@ -5,16 +5,17 @@
 
 namespace qcow2 {
 
-/// Writes within a 12-bit window and ends with a final block, so that every reader of the format can inflate
-/// it, the ones that do so in small steps included. Reads windows of up to 15 bits.
+/// Writes within the window and ends with a final block: in a narrow one every reader of the format can inflate it, the
+/// ones that do so in small steps included. Reads windows of up to 15 bits.
 class Deflate final : public Codec {
  public:
-  explicit Deflate(int level) : level_(level) {}
+  Deflate(int level, Window window) : level_(level), window_(window) {}
   std::optional<std::size_t> compress(core::Bytes plain, core::MutableBytes target) const override;
   bool decompress(core::Bytes stored, core::MutableBytes plain) const override;
 
  private:
   int level_;
+  Window window_;
 };
 
 }  // namespace qcow2

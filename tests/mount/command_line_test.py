@@ -113,6 +113,7 @@ class Mount(harness.MountCase):
         twin = self.twin(8 * MiB)
         rows = [
             ["workers=1"], ["workers=7"], ["level=1"], ["level=9"], ["cache_size=8M"], ["cache_size=64M"],
+            ["window=4k"], ["window=32k"], ["window=32k", "level=5"], ["window=32k", "level=9"],
             ["direct=off"], ["direct=auto"], ["commit_interval=1"], ["commit_interval=3600"],
             ["default_permissions"], ["fsname=something"], ["subtype=qcow2"], ["uid=0", "gid=0", "umask=077"],
             ["defaults", "nofail", "noauto", "_netdev", "user", "x-systemd.automount", "x-gvfs-hide"],
@@ -419,7 +420,7 @@ class Arguments(harness.MountCase):
         for option in ("nonsense", "nonsense=1", "level=0", "level=10", "level=x", "level", "level=",
                        "direct=maybe", "workers=0", "workers=-1", "workers=99999999", "workers=2x",
                        "cache_size=x", "cache_size=1", "cache_size=-5M", "commit_interval=x", "commit_interval=-1",
-                       "uid=x", "umask=9"):
+                       "uid=x", "umask=9", "window=5k", "window="):
             self.refused(QCOWFS, "-o", option, image, point, says=option.split("=")[0])
             self.assertNotIn(point, harness.mounts(), option)
         self.assertEqual(sha256(image), before)

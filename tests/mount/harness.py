@@ -156,6 +156,11 @@ class Daemon:
         with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
             return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) * KiB
 
+    def system_calls_to_read(self):
+        """How many it has made: one for each request of the kernel, and some."""
+        with open(f"/proc/{self.pid}/io", encoding="ascii") as file:
+            return int(re.search(r"syscr: (\d+)", file.read()).group(1))
+
     def clean_up(self):
         """Leaves no mount and no process, whatever state the test left them in."""
         if self.point in mounts():
@@ -225,6 +230,7 @@ class MountCase(unittest.TestCase):
     """A test with a folder of its own."""
 
     maxDiff = None
+    OPTIONS = ()  # of every mount
 
     def setUp(self):
         self.assertTrue(os.path.exists(QCOWFS), f"{QCOWFS} has not been built")
@@ -274,7 +280,7 @@ class MountCase(unittest.TestCase):
         return path
 
     def mount(self, image, *options, over_file=False, arguments=()):
-        return Daemon(self, image, options, over_file, arguments)
+        return Daemon(self, image, (*self.OPTIONS, *options), over_file, arguments)
 
     def start(self, point, *arguments):
         """Starts qcowfs in the foreground and waits until `point` is a live mount. The process, with the path of its

@@ -99,6 +99,12 @@ TEST(Options, WhatMountGivesItsHelpersIsAccepted) {
   EXPECT_EQ(mount({"a.qcow2", "m", "-n", "-s", "-v", "-t", "fuse.qcowfs", "-o", "rw"}).mountpoint, "m");
 }
 
+TEST(Options, TheWindowIsNarrowUnlessItIsWide) {
+  EXPECT_FALSE(mount({"a.qcow2", "m"}).wide_window);
+  EXPECT_FALSE(mount({"a.qcow2", "m", "-o", "window=4k"}).wide_window);
+  EXPECT_TRUE(mount({"a.qcow2", "m", "-o", "window=32k"}).wide_window);
+}
+
 TEST(Options, AnUnknownOptionIsNamed) {
   EXPECT_EQ(complaint_about("levle=3"), "-o levle=3: unknown option (see qcowfs --help)");
   EXPECT_NE(complaint({"--nonsense", "a.qcow2", "m"}).find("--nonsense"), std::string::npos);
@@ -112,6 +118,8 @@ TEST(Options, ABadValueIsNamedWithWhatWasExpected) {
   EXPECT_EQ(complaint_about("direct=maybe"), "-o direct=maybe: expected on, off or auto");
   EXPECT_EQ(complaint_about("cache_size=lots"),
             "-o cache_size=lots: expected a number of bytes, 1m at least, like 96m or 1g");
+  EXPECT_EQ(complaint_about("window=64k"), "-o window=64k: expected 4k or 32k");
+  EXPECT_EQ(complaint_about("window=wide"), "-o window=wide: expected 4k or 32k");
   EXPECT_EQ(complaint_about("log="), "-o log=: expected a name");
   EXPECT_EQ(complaint_about("level"), "-o level: needs a value: level=...");
   EXPECT_EQ(complaint_about("ro=1"), "-o ro=1: ro takes no value");

@@ -414,6 +414,53 @@ TEST(Deflate, WindowTestNoticesAWiderOne) {
   EXPECT_FALSE(strictly_inflates_to(deflated(plain, -15), plain));
 }
 
+// By one call and with a window of 12 bits, whatever the stream was written with.
+bool inflates_as_qemu_does_to(const Data& stored, const Data& plain) {
+  z_stream stream{};
+  EXPECT_EQ(inflateInit2(&stream, -12), Z_OK);
+  Data target(plain.size());
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(stored.data()));
+  stream.avail_in = static_cast<uInt>(stored.size());
+  stream.next_out = reinterpret_cast<Bytef*>(target.data());
+  stream.avail_out = static_cast<uInt>(target.size());
+  const int result = inflate(&stream, Z_FINISH);
+  const bool filled = stream.avail_out == 0;
+  inflateEnd(&stream);
+  return (result == Z_STREAM_END || result == Z_BUF_ERROR) && filled && target == plain;
+}
+
+TEST(Deflate, InAWideWindowIsReadBackAtEveryLevel) {
+  for (int level = level_min; level <= level_max; ++level) {
+    const auto codec = make_codec(CompressionType::zlib, level, Window::wide);
+    for (const Kind kind : all_kinds) {
+      SCOPED_TRACE(described(CompressionType::zlib, level, kind, 64 * kibi));
+      const Data plain = make_data(kind, 64 * kibi, static_cast<std::uint64_t>(level));
+      GuardedMemory target(plain.size() - 1);
+      const auto used = codec->compress(plain, target.span());
+      EXPECT_TRUE(target.intact());
+      EXPECT_EQ(used.has_value(), kind != Kind::random);
+      if (!used) continue;
+      const Data stored(target.span().begin(), target.span().begin() + static_cast<std::ptrdiff_t>(*used));
+      EXPECT_TRUE(reads_as(CompressionType::zlib, stored, plain));
+      EXPECT_TRUE(inflates_as_qemu_does_to(stored, plain));
+    }
+  }
+}
+
+TEST(Deflate, AWideWindowFindsWhatANarrowOneCannot) {
+  const Data plain = make_data(Kind::far_repeats, 64 * kibi);
+  for (int level = level_min; level <= level_max; ++level) {
+    Data target(plain.size());
+    const auto wide = make_codec(CompressionType::zlib, level, Window::wide)->compress(plain, target);
+    ASSERT_TRUE(wide) << level;
+    EXPECT_LT(*wide, plain.size() * 2 / 3) << level;
+  }
+}
+
+TEST(Zstd, HasNoWindowToChoose) {
+  EXPECT_THROW(make_codec(CompressionType::zstd, level_default, Window::wide), core::Error);
+}
+
 TEST(Deflate, ReadsDistancesOf32KiB) {
   for (const Kind kind : {Kind::far_repeats, Kind::mixed}) {
     const Data plain = make_data(kind, 64 * kibi);
