@@ -12,8 +12,8 @@ namespace fuse {
 struct MountPlan {
   std::string mountpoint;  ///< absolute
   MountShape shape = MountShape::directory;
-  std::string disk_name;           ///< of the file in a directory mount
-  Appearance looks;                ///< of the disk
+  std::string disk_name;  ///< of the file in a directory mount
+  Appearance looks;       ///< of the disk
   KernelCache kernel_cache = KernelCache::write_through;
   std::vector<std::string> words;  ///< mount options as libfuse knows them
   int image_descriptor = -1;       ///< borrowed

@@ -16,8 +16,8 @@ inline constexpr int level_min = 1;
 inline constexpr int level_max = 9;
 inline constexpr int level_default = 1;
 
-/// How far back a deflate stream may refer. Readers that inflate a cluster by one call, as QEMU does, take both; one that
-/// does so in steps, with the window of 4 KiB that the format speaks of, takes only the narrow one.
+/// How far back a deflate stream may refer. Readers that inflate a cluster by one call, as QEMU does, take both; one
+/// that does so in steps, with the window of 4 KiB that the format speaks of, takes only the narrow one.
 enum class Window { narrow, wide };  ///< 4 KiB, 32 KiB
 
 /// Threads    Every method may be called from any number of threads at once.

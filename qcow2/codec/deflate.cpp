@@ -87,7 +87,8 @@ class ZlibWriter {
 
 class LibdeflateWriter {
  public:
-  explicit LibdeflateWriter(int level) : compressor_(libdeflate_alloc_compressor(libdeflate_levels.at(static_cast<std::size_t>(level)))) {
+  explicit LibdeflateWriter(int level)
+      : compressor_(libdeflate_alloc_compressor(libdeflate_levels.at(static_cast<std::size_t>(level)))) {
     if (compressor_ == nullptr) throw std::bad_alloc();
   }
 

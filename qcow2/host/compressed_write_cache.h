@@ -111,11 +111,11 @@ class CompressedWriteCache {
   std::uint64_t clusters_max_ = 1;
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Cluster>> clusters_;
-  std::list<Cluster*> active_;       ///< those that own a cluster's memory, oldest first
-  std::deque<std::uint64_t> ready_;  ///< to be written, where the cluster still is `ready`
+  std::list<Cluster*> active_;          ///< those that own a cluster's memory, oldest first
+  std::deque<std::uint64_t> ready_;     ///< to be written, where the cluster still is `ready`
   std::uint64_t waiting_clusters_ = 0;  ///< those in ready_ that still are
   std::size_t flights_ = 0;
-  std::size_t flushes_ = 0;  ///< under way: nothing waits for company
+  std::size_t flushes_ = 0;   ///< under way: nothing waits for company
   std::uint64_t writes_ = 0;  ///< counts them, so that flush() can tell earlier from later
 
   core::AsyncMutex door_;  ///< held by the one writer that waits for room, or is about to take it

@@ -1,4 +1,4 @@
-// Claim   What is read at once comes by few reads of the file, each cluster from where it is, and a damaged one says so.
+// Claim   What is read at once comes by few reads, each cluster from where it is; a damaged one says so.
 #include "qcow2/flow/reader.h"
 
 #include <gtest/gtest.h>
