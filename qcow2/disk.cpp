@@ -132,7 +132,7 @@ core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target)
     core::fail(core::Errc::bad_argument, options_.name + ": a read beyond the end of the disk");
   }
   const Readers::Ticket ticket = readers_.enter();
-  std::vector<Reader::Piece> pieces;
+  Reading reading;
   std::uint64_t done = 0;
   while (done < target.size()) {
     const GuestOffset from = at + done;
@@ -140,27 +140,36 @@ core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target)
     const std::uint64_t length = std::min(geometry_.cluster_size() - within, target.size() - done);
     const ByteRange range{within, within + length};
     const core::MutableBytes part = target.subspan(done, length);
-    co_await look_up(geometry_.cluster_of(from), range, part, pieces);
+    co_await look_up(geometry_.cluster_of(from), range, part, reading);
     done += length;
   }
-  co_await reader_.read_all(std::move(pieces));
+  co_await reader_.read_all(std::move(reading.pieces));
 }
 
 core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target,
-                                    std::vector<Reader::Piece>& pieces) {
+                                    Reading& reading) {
   for (;;) {
     // What is dirty and what the map says below it are taken at one instant, or a cluster that moves from one to the
     // other meanwhile would be read half old.
     const std::vector<ByteRange> gaps = assembler_.copy_known(cluster, range, target);
     if (gaps.empty()) co_return;
     if (const std::optional<std::uint64_t> entry = map_.find(cluster)) {
-      for (const ByteRange& gap : gaps) {
-        pieces.push_back({*entry, gap.begin, target.subspan(gap.begin - range.begin, gap.length())});
-      }
+      add_gaps(*entry, range, gaps, target, reading);
       co_return;
     }
     co_await map_.load(cluster);
   }
+}
+
+void Disk::add_gaps(std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+                    core::MutableBytes target, Reading& reading) {
+  for (const ByteRange& gap : gaps) {
+    reading.pieces.push_back({entry, gap.begin, target.subspan(gap.begin - range.begin, gap.length())});
+  }
+  const bool put_together = gaps.front() != range;
+  if (!put_together) return;
+  const Placement placement = decode_l2_entry(entry, geometry_, version_);
+  if (const auto* standard = std::get_if<StandardCluster>(&placement)) reading.holds.emplace_back(readers_, standard->at);
 }
 
 core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload) {

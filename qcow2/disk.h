@@ -67,9 +67,14 @@ class Disk final : public core::GuestDisk {
   /// Sets aside on the host what a disk of `size` bytes needs for one more dirty cluster. Throws ENOSPC.
   core::Awaitable<void> ensure_space(std::uint64_t size);
   std::uint64_t clusters_needed(std::uint64_t size) const;
-  /// Fills what is dirty of `range`, and says where the rest is to be read.
-  core::Awaitable<void> look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target,
-                                std::vector<Reader::Piece>& pieces);
+  struct Reading {
+    std::vector<Reader::Piece> pieces;
+    std::vector<Readers::Hold> holds;
+  };
+  /// Fills what is dirty of `range`, and adds to `reading` where the rest is to be read.
+  core::Awaitable<void> look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target, Reading& reading);
+  void add_gaps(std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps, core::MutableBytes target,
+                Reading& reading);
   core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form);
   core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);
   core::Awaitable<void> zero_cluster(GuestCluster cluster, std::uint64_t form);

@@ -169,7 +169,7 @@ core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes c
   const std::uint64_t entry = co_await entry_of(guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   const auto* standard = std::get_if<StandardCluster>(&placement);
-  if (standard == nullptr || !standard->sole) co_return false;
+  if (standard == nullptr || !standard->sole || rooms_.readers.held(standard->at)) co_return false;
   co_await rooms_.placer.overwrite_standard(standard->at, cluster);
   co_return true;
 }

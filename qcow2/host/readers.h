@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <deque>
+#include <set>
 
 #include "core/async.h"
 #include "core/block_file.h"
+#include "qcow2/format/addresses.h"
 
 namespace qcow2 {
 
@@ -29,6 +31,23 @@ class Readers {
     Readers* readers_;
     std::uint64_t generation_;
   };
+
+  /// While one exists for a standard cluster, nobody writes over it in place: a reader puts its bytes together with
+  /// newer ones from memory, and within a sector they must not become newer still.
+  class Hold {
+   public:
+    Hold(Readers& readers, HostOffset cluster) : readers_(&readers), place_(readers.held_.insert(cluster)) {}
+    Hold(Hold&& other) noexcept : readers_(std::exchange(other.readers_, nullptr)), place_(other.place_) {}
+    Hold& operator=(Hold&&) = delete;
+    ~Hold() {
+      if (readers_ != nullptr) readers_->held_.erase(place_);
+    }
+
+   private:
+    Readers* readers_;
+    std::multiset<HostOffset>::iterator place_;
+  };
+  bool held(HostOffset cluster) const { return held_.contains(cluster); }
 
   Ticket enter() {
     if (present_.empty()) present_.push_back(0);
@@ -60,6 +79,7 @@ class Readers {
   std::uint64_t first_ = 0;            // generation of present_.front()
   std::deque<std::uint64_t> present_;  // how many readers of each generation are still there
   core::WaitList someone_left_;
+  std::multiset<HostOffset> held_;
 };
 
 }  // namespace qcow2

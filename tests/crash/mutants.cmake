@@ -234,6 +234,9 @@ add_mutant(overwrite_not_awaited qcow2/flow/encoder.cpp "space is reused under a
 [[  const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
 ]] "")
 
+add_mutant(read_beside_overwrite qcow2/flow/encoder.cpp "what a reader puts together is written over meanwhile"
+" || rooms_.readers.held(standard->at)" "")
+
 # ---- after an error
 
 set(MUTANT_ARGUMENTS "--faults --seeds 1:200 --states-per-interval 8")

@@ -71,6 +71,31 @@ TEST(Reader, EachClusterComesFromWhereItIs) {
   }
 }
 
+TEST(Reader, WhatIsPutTogetherIsNotOverwrittenMeanwhile) {
+  OpenImage image(test::empty_image());
+  const Bytes old = test::random_bytes(cluster, 1);
+  const Bytes later = test::random_bytes(cluster, 2);
+  image.write(0, old);  // stored as it is
+  image.flush();
+  image.read(0, 512);                         // the tables
+  image.write(100, Bytes(50, std::byte{1}));  // dirty: part of a sector
+  image.file.hold(Kind::read);
+  Bytes got(512);
+  const auto reading = test::start(image.engine, image.disk->read(core::DiskOffset{0}, got));
+  ASSERT_EQ(image.file.held(Kind::read), 2u) << "what is before the dirty bytes, and what is behind them";
+  image.write(0, later);
+  const auto flushing = test::start(image.engine, image.disk->flush());
+  image.file.release(Kind::read);
+  reading.get();
+  flushing.get();
+  Bytes first = old;
+  std::fill_n(first.begin() + 100, 50, std::byte{1});
+  const bool before = std::equal(got.begin(), got.end(), first.begin());
+  const bool after = std::equal(got.begin(), got.end(), later.begin());
+  EXPECT_TRUE(before || after) << "a mixture within a sector";
+  EXPECT_EQ(image.read(0, cluster), later);
+}
+
 TEST(Reader, ADamagedFragmentAmongManyIsAnErrorOfThatReadAlone) {
   OpenImage image(image_of_sixteen());
   image.read(0, 512);
