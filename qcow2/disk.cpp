@@ -161,15 +161,16 @@ core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core:
   }
 }
 
-void Disk::add_gaps(std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
-                    core::MutableBytes target, Reading& reading) {
+void Disk::add_gaps(std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps, core::MutableBytes target,
+                    Reading& reading) {
   for (const ByteRange& gap : gaps) {
     reading.pieces.push_back({entry, gap.begin, target.subspan(gap.begin - range.begin, gap.length())});
   }
   const bool put_together = gaps.front() != range;
   if (!put_together) return;
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
-  if (const auto* standard = std::get_if<StandardCluster>(&placement)) reading.holds.emplace_back(readers_, standard->at);
+  if (const auto* standard = std::get_if<StandardCluster>(&placement))
+    reading.holds.emplace_back(readers_, standard->at);
 }
 
 core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload) {
