@@ -133,6 +133,7 @@ void SimulatedDisk::read_now(std::uint64_t at, core::MutableBytes target) {
 core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<const core::Bytes> pieces) {
   const std::uint64_t length = core::total_size(pieces);
   if (length == 0) co_return;
+  if (told_failure_) breach("a write at " + std::to_string(at.value) + " is begun although one has failed");
   const int error = next_fault(Kind::write);
   engine_.note(at.value);
   engine_.note(length);
@@ -167,7 +168,7 @@ core::Awaitable<void> SimulatedDisk::write_blocks(std::uint64_t at, std::shared_
     error == 0 ? complete_write(operation) : fail_write(operation);
   };
   co_await core::run(engine_.io(), arrive);
-  if (error != 0) core::fail_errno(error, "a write fails as ordered");
+  if (error != 0) tell_failure(error, "a write fails as ordered");
 }
 
 // The least length that the file may have.
@@ -227,7 +228,13 @@ void SimulatedDisk::fail_write(std::uint64_t operation) {
 
 // ---- what changes no bytes
 
+void SimulatedDisk::tell_failure(int error, const std::string& sentence) {
+  if (error != ENOSPC) told_failure_ = true;
+  core::fail_errno(error, sentence);
+}
+
 core::Awaitable<void> SimulatedDisk::barrier() {
+  if (told_failure_) breach("a barrier is begun although something has failed");
   const int error = next_fault(Kind::barrier);
   const std::uint64_t submitted = ++clock_;
   auto job = [this, submitted, error] {
@@ -235,7 +242,7 @@ core::Awaitable<void> SimulatedDisk::barrier() {
     if (error == 0) apply_barrier(submitted);
   };
   co_await core::run(engine_.io(), job);
-  if (error != 0) core::fail_errno(error, "a barrier fails as ordered");
+  if (error != 0) tell_failure(error, "a barrier fails as ordered");
 }
 
 bool SimulatedDisk::durable_by(std::uint64_t operation, std::uint64_t moment) const {

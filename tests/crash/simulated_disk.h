@@ -80,7 +80,8 @@ class SimulatedDisk final : public core::BlockFile {
   // ---- what happened
 
   PendingState pending();
-  const std::string& misuse() const { return misuse_; }  ///< the first breach of BlockFile's contract; empty for none
+  /// The first breach of BlockFile's contract, or of the rule that nothing is written after a failure; empty for none.
+  const std::string& misuse() const { return misuse_; }
   std::uint64_t count(Kind kind) const { return counts_[static_cast<std::size_t>(kind)]; }
   std::uint64_t faults_hit() const { return faults_hit_; }  ///< refusals for want of capacity included
   std::uint64_t writes_without_space() const { return writes_without_space_; }
@@ -130,6 +131,7 @@ class SimulatedDisk final : public core::BlockFile {
   void apply_barrier(std::uint64_t submitted);
   void cut_off(const Resize& resize);
   void read_now(std::uint64_t at, core::MutableBytes target);
+  [[noreturn]] void tell_failure(int error, const std::string& sentence);
   bool take_space(std::uint64_t at, std::uint64_t length);
   void give_space_back(std::uint64_t at, std::uint64_t length);
   void breach(const std::string& what);
@@ -144,6 +146,7 @@ class SimulatedDisk final : public core::BlockFile {
   std::uint64_t faults_hit_ = 0;
   std::uint64_t writes_without_space_ = 0;
   std::uint64_t capacity_ = unlimited;
+  bool told_failure_ = false;  // of a write or a barrier, for another reason than want of space
   std::string misuse_;
 
   std::uint64_t clock_ = 0;               // counts submissions and completions
