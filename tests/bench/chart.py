@@ -26,6 +26,11 @@ STYLE = """
   }"""
 
 
+def narrow(part):
+    """Not as wide as a program would write it: a picture in the tree is read like everything else in it."""
+    return part if len(part) <= 100 else part.replace('" ', '"\n  ').replace('">', '"\n>', 1)
+
+
 def charted(figures):
     """Speeds beside QEMU: where more is better and QEMU does the same work."""
     return [figure for figure in figures
@@ -86,4 +91,4 @@ def svg(figures, subtitle):
         parts.append(text(scale.place(tick), bottom + 18, f"{tick:g} ×", "middle", "faint"))
     for number, figure in enumerate(figures):
         parts += bar(figure, scale, TOP + 18 + number * ROW)
-    return "\n".join(parts + ["</svg>"]) + "\n"
+    return "\n".join(narrow(part) for part in parts + ["</svg>"]) + "\n"
