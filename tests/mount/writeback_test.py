@@ -10,36 +10,36 @@ import data_test
 import harness
 from harness import KiB, MiB, QCOWFS, run
 
-OPTIONS = ("writeback_cache",)
+
+class Gathered:
+    OPTIONS = ("writeback_cache",)
 
 
-class Copy(data_test.Copy):
-    OPTIONS = OPTIONS
+class Copy(Gathered, data_test.Copy):
+    pass
 
 
-class Dd(data_test.Dd):
-    OPTIONS = OPTIONS
+class Dd(Gathered, data_test.Dd):
+    pass
 
 
-class Direct(data_test.Direct):
-    OPTIONS = OPTIONS
+class Direct(Gathered, data_test.Direct):
+    pass
 
 
-class Mmap(data_test.Mmap):
-    OPTIONS = OPTIONS
+class Mmap(Gathered, data_test.Mmap):
+    pass
 
 
-class Concurrent(data_test.Concurrent):
-    OPTIONS = OPTIONS
+class Concurrent(Gathered, data_test.Concurrent):
+    pass
 
 
-class Edges(data_test.Edges):
-    OPTIONS = OPTIONS
+class Edges(Gathered, data_test.Edges):
+    pass
 
 
-class Gathering(harness.MountCase):
-    OPTIONS = OPTIONS
-
+class Gathering(Gathered, harness.MountCase):
     def test_small_writes_of_any_alignment(self):
         image = self.create(8 * MiB)
         twin = self.twin(8 * MiB)

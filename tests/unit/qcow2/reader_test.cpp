@@ -25,8 +25,8 @@ Bytes image_of_sixteen() {
   return image.content();
 }
 
-void expect_sixteen(const Bytes& bytes) {
-  for (unsigned i = 0; i < 16; ++i) {
+void expect_samples(const Bytes& bytes, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) {
     const auto first = bytes.begin() + static_cast<std::ptrdiff_t>(i * cluster);
     EXPECT_TRUE(std::equal(first, first + cluster, sample(i).begin())) << "cluster " << i;
   }
@@ -36,7 +36,7 @@ TEST(Reader, NeighbouringFragmentsComeByOneAlignedRead) {
   OpenImage image(image_of_sixteen());
   image.read(0, 512);  // the tables
   const std::size_t before = image.file.count(Kind::read);
-  expect_sixteen(image.read(0, 16 * cluster));
+  expect_samples(image.read(0, 16 * cluster), 16);
   ASSERT_EQ(image.file.count(Kind::read), before + 1);
   EXPECT_TRUE(image.file.operations(Kind::read).back().aligned);
 }
@@ -45,11 +45,7 @@ TEST(Reader, ALongReadIsReadInPiecesOfAMegabyteAtMost) {
   OpenImage image(test::empty_image());
   for (unsigned i = 0; i < 64; ++i) image.write(i * cluster, sample(i));
   image.flush();
-  const Bytes bytes = image.read(0, 64 * cluster);
-  for (unsigned i = 0; i < 64; ++i) {
-    const auto first = bytes.begin() + static_cast<std::ptrdiff_t>(i * cluster);
-    EXPECT_TRUE(std::equal(first, first + cluster, sample(i).begin())) << "cluster " << i;
-  }
+  expect_samples(image.read(0, 64 * cluster), 64);
   for (const auto& read : image.file.operations(Kind::read)) EXPECT_LE(read.length, (1u << 20) + 2 * 512);
 }
 
@@ -119,7 +115,7 @@ TEST(Reader, AFailedReadOfManyIsAnErrorAndTheNextSucceeds) {
   image.read(0, 512);
   image.file.fail(Kind::read, image.file.count(Kind::read), EIO);
   EXPECT_THROW(image.read(0, 16 * cluster), core::Error);
-  expect_sixteen(image.read(0, 16 * cluster));
+  expect_samples(image.read(0, 16 * cluster), 16);
 }
 
 }  // namespace
