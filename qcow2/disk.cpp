@@ -43,7 +43,7 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       codec_(make_codec(header.compression, options.level, options.window)),
       header_sector_(file_, std::move(first_sector)),
       refcounts_(engine, file_, header_sector_, geometry_, options.tables_size / 2),
-      space_(file_, refcounts_, geometry_),
+      space_(file_, refcounts_, geometry_, FragmentAllocator::chunk_clusters(geometry_, fresh_block_)),
       clusters_(refcounts_, space_, geometry_),
       cache_(engine, file_, FragmentAllocator::chunk_size(geometry_, fresh_block_), budget_.compressed_bytes,
              limits::write_bytes_max),
@@ -92,19 +92,27 @@ core::ErrorCode Disk::failure() const {
 }
 
 std::uint64_t Disk::clusters_needed(std::uint64_t size) const {
-  // A dirty cluster may have to be stored as it is, and alone behind an L2 table; one smaller than a block may also
-  // lose a cluster to alignment.
-  const std::uint64_t per_dirty = placer_.overwrites() ? 2 : 3;
-  const std::uint64_t chunk = FragmentAllocator::chunk_size(geometry_, fresh_block_) >> geometry_.cluster_bits;
+  // A dirty cluster may have to be stored as it is; one smaller than a block may lose another to alignment.
+  const std::uint64_t dirty = assembler_.dirty_clusters() + 1;
+  const std::uint64_t per_dirty = placer_.overwrites() ? 1 : 2;
+  const std::uint64_t new_tables = std::min(dirty, map_.tables_absent(geometry_.l1_entries(size)));
+  const std::uint64_t chunk = FragmentAllocator::chunk_clusters(geometry_, fresh_block_);
   const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(size) * 8);
-  const std::uint64_t needed = (assembler_.dirty_clusters() + 1) * per_dirty + map_.tables_wanted();
-  return needed + needed / geometry_.refcounts_per_block() + refcounts_.growth_clusters() + 2 * l1_clusters + 8 * chunk;
+  const std::uint64_t needed = dirty * per_dirty + new_tables + map_.tables_wanted();
+  return needed + needed / geometry_.refcounts_per_block() + refcounts_.next_growth().count + 2 * l1_clusters +
+         8 * chunk;
 }
 
 core::Awaitable<void> Disk::admit() {
   co_await commit_.wait_for_room();
   co_await assembler_.wait_for_room();
   co_await ensure_space(size_);
+  share_memory();
+}
+
+void Disk::share_memory() {
+  const std::uint64_t left = budget_.decoded_bytes - std::min(budget_.decoded_bytes, assembler_.dirty_bytes());
+  reader_.limit_decoded(std::max(left, budget_.decoded_bytes_min));
 }
 
 core::Awaitable<void> Disk::ensure_space(std::uint64_t size) {
@@ -131,6 +139,7 @@ core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target)
   if (at.value > size_ || target.size() > size_ - at.value) {
     core::fail(core::Errc::bad_argument, options_.name + ": a read beyond the end of the disk");
   }
+  share_memory();
   const Readers::Ticket ticket = readers_.enter();
   Reading reading;
   std::uint64_t done = 0;
@@ -341,7 +350,11 @@ core::Awaitable<void> Disk::keep_committing() {
     if (!commit_.pending()) last = engine_.now();
     if (!due && !commit_.large()) continue;
     try {
-      co_await commit_.flush();
+      if (due) {
+        co_await commit_.flush();
+      } else {
+        co_await commit_.publish();
+      }
       hindered = false;
     } catch (const std::exception& error) {
       // A failure is recorded; want of space and unreadable clusters may end, so the next turn tries again. Either is

@@ -64,6 +64,8 @@ class Disk final : public core::GuestDisk {
   std::uint64_t size_max() const;
   /// Suspends until another cluster may become dirty. Throws ENOSPC where the host could not store it.
   core::Awaitable<void> admit();
+  /// What is dirty and what is remembered for reading share the memory; what is dirty comes first.
+  void share_memory();
   /// Sets aside on the host what a disk of `size` bytes needs for one more dirty cluster. Throws ENOSPC.
   core::Awaitable<void> ensure_space(std::uint64_t size);
   std::uint64_t clusters_needed(std::uint64_t size) const;

@@ -16,7 +16,7 @@ struct ImageOptions {
   bool read_only = false;
   int level = level_default;             ///< level_min (fastest) to level_max (smallest)
   Window window = Window::narrow;        ///< of deflate streams written
-  std::uint64_t cache_size = 96 << 20;   ///< bytes for dirty, compressed and decoded clusters together
+  std::uint64_t cache_size = 144 << 20;   ///< bytes for dirty, compressed and decoded clusters together
   std::uint64_t tables_size = 16 << 20;  ///< bytes for parts of tables, half of them L2 tables, half refcounts
   unsigned commit_interval_ms = 5000;    ///< dirty data older than this is made durable in the background
   std::string name = "image";            ///< what messages call the image: its path

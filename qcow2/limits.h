@@ -30,6 +30,9 @@ inline constexpr std::uint64_t read_gap_max = 16 << 10;   ///< between them: rea
 /// threads as for a tenth of its compression.
 inline constexpr std::uint64_t lane_bytes = 256 << 10;
 
+/// Clusters gathered at a time, by what they may need on the host when each turns out incompressible.
+inline constexpr std::uint64_t gathering_reserve_max = 1 << 30;
+
 /// Host space is set aside in steps of this.
 inline constexpr std::uint64_t reserve_bytes = 16 << 20;
 
@@ -37,12 +40,15 @@ inline constexpr std::uint64_t reserve_bytes = 16 << 20;
 struct Budget {
   std::uint64_t dirty_bytes;       ///< guest clusters gathered or being compressed
   std::uint64_t compressed_bytes;  ///< the compressed write cache
-  std::uint64_t decoded_bytes;     ///< decompressed clusters kept for reading
+  std::uint64_t decoded_bytes;     ///< decompressed clusters kept for reading, less what is dirty just now
+  std::uint64_t decoded_bytes_min;
 };
 
 inline Budget share_out(std::uint64_t cache_size, std::uint64_t cluster_size) {
-  return {std::max(cache_size / 2, 4 * cluster_size), std::max(cache_size / 8, 2 * cluster_size),
-          std::max(cache_size * 3 / 8, 2 * cluster_size)};
+  return {.dirty_bytes = std::max(cache_size / 4 * 3, 4 * cluster_size),
+          .compressed_bytes = std::max(cache_size / 8, 2 * cluster_size),
+          .decoded_bytes = std::max(cache_size / 8 * 7, 2 * cluster_size),
+          .decoded_bytes_min = 2 * cluster_size};
 }
 
 static_assert(slice_bytes % core::memory_alignment == 0, "slices are written by direct I/O");

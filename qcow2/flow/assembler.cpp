@@ -6,11 +6,18 @@
 
 #include "core/alignment.h"
 #include "core/check.h"
+#include "qcow2/limits.h"
 
 namespace qcow2 {
 namespace {
 
 constexpr std::uint64_t bookkeeping_bytes = 1024;  // about what a dirty cluster costs beside its bytes
+
+// The rest is for what is being encoded: some clusters at least, or the encoder's lanes would wait for each other.
+std::uint64_t share_for_gathering(std::uint64_t dirty_bytes_max, std::uint64_t cluster_size) {
+  const std::uint64_t encoding = std::max(dirty_bytes_max / 8, 4 * cluster_size);
+  return dirty_bytes_max - std::min(encoding, dirty_bytes_max / 2);
+}
 
 }  // namespace
 
@@ -20,7 +27,9 @@ Assembler::Assembler(core::Engine& engine, core::FailStop& failure, const Geomet
       failure_(failure),
       geometry_(geometry),
       dirty_bytes_max_(dirty_bytes_max),
-      cost_(geometry.cluster_size() + bookkeeping_bytes) {}
+      gathering_bytes_max_(share_for_gathering(dirty_bytes_max, geometry.cluster_size())),
+      gathering_clusters_max_(limits::gathering_reserve_max >> geometry.cluster_bits),
+      pressure_step_(engine.pool().size() * limits::lane_bytes) {}
 
 core::Awaitable<void> Assembler::wait_for_room() {
   failure_.check();
@@ -38,49 +47,35 @@ core::Awaitable<void> Assembler::wait_for_room() {
 Assembler::Gathering& Assembler::gathering_for(GuestCluster cluster) {
   Dirty& dirty = dirty_[cluster];
   if (!dirty.gathering) {
-    dirty.gathering.emplace();
-    dirty.gathering->born = next_born_++;
-    dirty.gathering->since = engine_.now();
+    dirty.gathering.emplace(Gathering{DirtyBytes(geometry_.cluster_size()), engine_.now(), next_born_++});
     gathering_by_age_[dirty.gathering->born] = cluster;
     outstanding_.insert(dirty.gathering->born);
-    dirty_bytes_ += cost_;
-    gathering_bytes_ += cost_;
   }
   return *dirty.gathering;
 }
 
-core::MutableBytes Assembler::writable_bytes(Gathering& gathering) const {
-  if (!gathering.gathered) {
-    gathering.gathered = std::make_shared<core::Buffer>(geometry_.cluster_size());
-    if (gathering.payload.size() != 0) {
-      std::memcpy(gathering.gathered->data(), gathering.payload.bytes.data(), gathering.payload.size());
-      gathering.payload = {};
-    }
-  }
-  return gathering.gathered->span();
+void Assembler::charge(Gathering& gathering) {
+  const std::uint64_t charge = gathering.bytes.memory() + bookkeeping_bytes;
+  dirty_bytes_ = dirty_bytes_ - gathering.charge + charge;
+  gathering_bytes_ = gathering_bytes_ - gathering.charge + charge;
+  gathering.charge = charge;
 }
 
 void Assembler::write(GuestCluster cluster, std::uint64_t within, core::SharedBytes bytes) {
   Gathering& gathering = gathering_for(cluster);
-  const ByteRange range{within, within + bytes.size()};
-  if (range == whole()) {
-    gathering.gathered.reset();
-    gathering.payload = std::move(bytes);
-  } else {
-    std::memcpy(writable_bytes(gathering).data() + within, bytes.bytes.data(), bytes.size());
-  }
-  wrote(cluster, gathering, range);
+  gathering.bytes.write(within, std::move(bytes));
+  wrote(cluster, gathering);
 }
 
 void Assembler::write_zeros(GuestCluster cluster, ByteRange range) {
   Gathering& gathering = gathering_for(cluster);
-  std::memset(writable_bytes(gathering).data() + range.begin, 0, range.length());
-  wrote(cluster, gathering, range);
+  gathering.bytes.write_zeros(range);
+  wrote(cluster, gathering);
 }
 
-void Assembler::wrote(GuestCluster cluster, Gathering& gathering, ByteRange range) {
-  gathering.known.add(range);
-  if (gathering.known.covers(whole())) seal(cluster);
+void Assembler::wrote(GuestCluster cluster, Gathering& gathering) {
+  charge(gathering);
+  if (gathering.bytes.complete()) seal(cluster);
   relieve_pressure();
 }
 
@@ -91,15 +86,11 @@ void Assembler::seal(GuestCluster cluster) {
     gathering.seal_wanted = true;
     return;
   }
-  const auto sealed = std::make_shared<SealedCluster>();
-  sealed->guest = cluster;
-  sealed->payload = std::move(gathering.payload);
-  sealed->gathered = std::move(gathering.gathered);
-  sealed->known = std::move(gathering.known);
-  sealed->born = gathering.born;
+  const auto sealed = std::make_shared<SealedCluster>(
+      SealedCluster{cluster, std::move(gathering.bytes), gathering.born, gathering.charge});
   gathering_by_age_.erase(gathering.born);
   hindrances_.erase(gathering.born);
-  gathering_bytes_ -= cost_;
+  gathering_bytes_ -= gathering.charge;
   dirty.gathering.reset();
   dirty.sealed = sealed;
   sealed_.push_back(sealed);
@@ -115,28 +106,33 @@ void Assembler::seal_older_than(std::uint64_t born) {
   }
 }
 
+// Some at a time, so that the encoder's lanes get work worth a change of threads.
 void Assembler::relieve_pressure() {
+  if (gathering_bytes_ <= gathering_bytes_max_ && gathering_by_age_.size() <= gathering_clusters_max_) return;
+  std::uint64_t bytes = 0;
   auto oldest = gathering_by_age_.begin();
-  while (gathering_bytes_ > dirty_bytes_max_ / 2 && oldest != gathering_by_age_.end()) {
+  while (bytes < pressure_step_ && oldest != gathering_by_age_.end()) {
     const GuestCluster cluster = oldest->second;
     ++oldest;
     seal(cluster);
+    bytes += geometry_.cluster_size();
   }
 }
 
 void Assembler::drop_gathering(Dirty& dirty) {
   if (!dirty.gathering) return;
   const std::uint64_t born = dirty.gathering->born;
+  const std::uint64_t charge = dirty.gathering->charge;
   gathering_by_age_.erase(born);
   hindrances_.erase(born);
-  gathering_bytes_ -= cost_;
+  gathering_bytes_ -= charge;
   dirty.gathering.reset();
-  finish(born);
+  finish(born, charge);
 }
 
-void Assembler::finish(std::uint64_t born) {
+void Assembler::finish(std::uint64_t born, std::uint64_t charge) {
   outstanding_.erase(born);
-  dirty_bytes_ -= cost_;
+  dirty_bytes_ -= charge;
   room_.wake_all();
   drained_.wake_all();
 }
@@ -158,21 +154,17 @@ std::optional<std::chrono::steady_clock::time_point> Assembler::oldest() const {
 std::vector<ByteRange> Assembler::copy_known(GuestCluster cluster, ByteRange range, core::MutableBytes target) const {
   const auto found = dirty_.find(cluster);
   if (found == dirty_.end()) return {range};
-  const auto copy = [&](core::Bytes source, ByteRange part) {
-    std::memcpy(target.data() + (part.begin - range.begin), source.data() + part.begin, part.length());
-  };
   std::vector<ByteRange> unknown{range};
   if (const auto& upper = found->second.gathering) {
-    const core::Bytes source = upper->gathered ? core::Bytes(upper->gathered->span()) : upper->payload.bytes;
-    for (const ByteRange& part : upper->known.within(range)) copy(source, part);
-    unknown = upper->known.missing(range);
+    upper->bytes.copy_known(range, target);
+    unknown = upper->bytes.missing(range);
   }
   const auto& lower = found->second.sealed;
   if (!lower) return unknown;
   std::vector<ByteRange> rest;
   for (const ByteRange& gap : unknown) {
-    for (const ByteRange& part : lower->known.within(gap)) copy(lower->bytes(), part);
-    for (const ByteRange& part : lower->known.missing(gap)) rest.push_back(part);
+    lower->bytes.copy_known(gap, target.subspan(gap.begin - range.begin, gap.length()));
+    for (const ByteRange& part : lower->bytes.missing(gap)) rest.push_back(part);
   }
   return rest;
 }
@@ -207,26 +199,23 @@ core::ErrorCode Assembler::hindrance() const {
 
 // The layers become one again, as old as the older of them.
 void Assembler::put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error) {
-  if (sealed->superseded) return finish(sealed->born);
+  if (sealed->superseded) return finish(sealed->born, sealed->charge);
   Dirty& dirty = dirty_.at(sealed->guest);
   dirty.sealed.reset();
+  const bool was_complete = sealed->bytes.complete();
+  dirty_bytes_ -= sealed->charge;
   if (dirty.gathering) {
-    merge_below(*dirty.gathering, *sealed);
+    dirty.gathering->bytes.add_below(sealed->bytes);
     gathering_by_age_.erase(dirty.gathering->born);
     outstanding_.erase(dirty.gathering->born);
-    dirty_bytes_ -= cost_;
   } else {
-    dirty.gathering.emplace();
-    dirty.gathering->payload = sealed->payload;
-    dirty.gathering->gathered = sealed->gathered;
-    dirty.gathering->known = sealed->known;
-    dirty.gathering->since = engine_.now();
-    gathering_bytes_ += cost_;
+    dirty.gathering.emplace(Gathering{std::move(sealed->bytes), engine_.now(), sealed->born});
   }
   dirty.gathering->born = sealed->born;
   dirty.gathering->seal_wanted = false;
+  charge(*dirty.gathering);
   gathering_by_age_[sealed->born] = sealed->guest;
-  if (dirty.gathering->known.covers(whole()) && !sealed->known.covers(whole())) {
+  if (dirty.gathering->bytes.complete() && !was_complete) {
     seal(sealed->guest);  // what was written meanwhile completes it
   } else {
     const auto* known = dynamic_cast<const core::Error*>(&error);
@@ -235,16 +224,6 @@ void Assembler::put_back(const std::shared_ptr<SealedCluster>& sealed, const std
   }
   room_.wake_all();
   drained_.wake_all();
-}
-
-void Assembler::merge_below(Gathering& upper, const SealedCluster& lower) {
-  const core::MutableBytes target = writable_bytes(upper);
-  for (const ByteRange& gap : upper.known.missing(whole())) {
-    for (const ByteRange& part : lower.known.within(gap)) {
-      std::memcpy(target.data() + part.begin, lower.bytes().data() + part.begin, part.length());
-      upper.known.add(part);
-    }
-  }
 }
 
 core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> Assembler::take(std::uint64_t bytes_max,
@@ -260,7 +239,7 @@ core::Awaitable<std::vector<std::shared_ptr<SealedCluster>>> Assembler::take(std
 }
 
 void Assembler::placed(const std::shared_ptr<SealedCluster>& sealed) {
-  finish(sealed->born);
+  finish(sealed->born, sealed->charge);
   if (sealed->superseded) return;  // forget() has already dropped it from dirty_
   const auto found = dirty_.find(sealed->guest);
   CHECK(found != dirty_.end() && found->second.sealed == sealed);

@@ -19,23 +19,18 @@
 #include "core/block_file.h"
 #include "core/engine.h"
 #include "core/fail_stop.h"
+#include "qcow2/flow/dirty_bytes.h"
 #include "qcow2/format/geometry.h"
-#include "qcow2/host/range_set.h"
 
 namespace qcow2 {
 
-using ByteRange = RangeSet::Range;  ///< bytes within one guest cluster
-
-/// A cluster on its way to the encoder.
+/// A cluster on its way to the encoder. Its bytes no longer change.
 struct SealedCluster {
   GuestCluster guest;
-  core::SharedBytes payload;               ///< all of it, where one write brought a whole cluster; else
-  std::shared_ptr<core::Buffer> gathered;  ///< its known bytes are set, the rest comes from what was there before
-  RangeSet known;
+  DirtyBytes bytes;  ///< what is not known comes from what was there before
   std::uint64_t born = 0;
-  bool superseded = false;  ///< the guest discarded the cluster meanwhile: it must not reach the map
-
-  core::Bytes bytes() const { return gathered ? core::Bytes(gathered->span()) : payload.bytes; }
+  std::uint64_t charge = 0;  ///< of memory, bookkeeping included
+  bool superseded = false;   ///< the guest discarded the cluster meanwhile: it must not reach the map
 };
 
 /// Units      Ranges are bytes within one guest cluster.
@@ -56,6 +51,8 @@ class Assembler {
   bool holds(GuestCluster cluster) const { return dirty_.contains(cluster); }
   /// An upper bound, for reserving space: layers that have no place in the map yet.
   std::uint64_t dirty_clusters() const { return outstanding_.size(); }
+  /// Memory held for them.
+  std::uint64_t dirty_bytes() const { return dirty_bytes_; }
   /// The first dirty cluster from `cluster` on, or `end` where there is none before it.
   GuestCluster next_held(GuestCluster cluster, GuestCluster end) const {
     const auto next = dirty_.lower_bound(cluster);
@@ -87,11 +84,10 @@ class Assembler {
 
  private:
   struct Gathering {
-    core::SharedBytes payload;
-    std::shared_ptr<core::Buffer> gathered;
-    RangeSet known;
-    std::uint64_t born = 0;
+    DirtyBytes bytes;
     std::chrono::steady_clock::time_point since;
+    std::uint64_t born = 0;
+    std::uint64_t charge = 0;
     bool seal_wanted = false;  ///< as soon as the layer below has its place
   };
   struct Hindrance {
@@ -105,24 +101,24 @@ class Assembler {
   };
 
   Gathering& gathering_for(GuestCluster cluster);
-  core::MutableBytes writable_bytes(Gathering& gathering) const;
-  void wrote(GuestCluster cluster, Gathering& gathering, ByteRange range);
+  void wrote(GuestCluster cluster, Gathering& gathering);
+  void charge(Gathering& gathering);
   void seal(GuestCluster cluster);
   void seal_older_than(std::uint64_t born);
   void relieve_pressure();
   void drop_gathering(Dirty& dirty);
-  void finish(std::uint64_t born);
-  void merge_below(Gathering& upper, const SealedCluster& lower);
+  void finish(std::uint64_t born, std::uint64_t charge);
   bool all_placed_or_put_back(std::uint64_t until, std::uint64_t since) const;
-  ByteRange whole() const { return {0, geometry_.cluster_size()}; }
 
   core::Engine& engine_;
   core::FailStop& failure_;
   Geometry geometry_;
   std::uint64_t dirty_bytes_max_;
-  std::uint64_t cost_;  ///< of one dirty cluster, bookkeeping included
-  std::uint64_t dirty_bytes_ = 0;
-  std::uint64_t gathering_bytes_ = 0;
+  std::uint64_t gathering_bytes_max_;
+  std::uint64_t gathering_clusters_max_;
+  std::uint64_t pressure_step_;
+  std::uint64_t dirty_bytes_ = 0;      ///< the charges of all layers
+  std::uint64_t gathering_bytes_ = 0;  ///< of those being gathered
   std::uint64_t next_born_ = 1;
   std::map<GuestCluster, Dirty> dirty_;
   std::map<std::uint64_t, GuestCluster> gathering_by_age_;

@@ -110,9 +110,13 @@ core::Awaitable<void> Commit::flush() {
     incomplete = std::current_exception();
   }
   rooms_.failure.check();
+  co_await publish();
+  if (incomplete) std::rethrow_exception(incomplete);
+}
+
+core::Awaitable<void> Commit::publish() {
   const bool changed = !rooms_.map.open_changes().empty() || rooms_.placer.overwritten();
   co_await make_durable_to(changed ? open_batch_ : open_batch_ - 1);
-  if (incomplete) std::rethrow_exception(incomplete);
 }
 
 core::Awaitable<void> Commit::make_durable_to(std::uint64_t batch) {

@@ -41,6 +41,8 @@ class Commit {
   /// Everything that was visible before the call is durable when it completes. Throws what keeps single clusters from
   /// being completed (see Assembler::drain) after all others are durable.
   core::Awaitable<void> flush();
+  /// All that is in the map is durable when it completes: not what is still being gathered.
+  core::Awaitable<void> publish();
   /// flush(), and all that earlier batches gave up is given back, durably: no leak remains.
   core::Awaitable<void> finish();
   /// Suspends while the open batch is far larger than a batch should get.

@@ -19,24 +19,11 @@ enum class Form { zero, compressed, standard };
 struct Encoder::Work {
   std::shared_ptr<SealedCluster> sealed;
   std::optional<core::SharedBytes> base;  ///< what was there before; nothing where it reads as zeros
+  core::SharedBytes cluster;              ///< what the guest wrote over it
   core::Bytes fragment;                   ///< in the lane's scratch memory
   Form form = Form::zero;
+  bool put_back = false;
 };
-
-namespace {
-
-void fill_gaps(SealedCluster& sealed, const std::optional<core::SharedBytes>& base, std::uint64_t cluster_size) {
-  for (const ByteRange& gap : sealed.known.missing({0, cluster_size})) {
-    std::byte* target = sealed.gathered->data() + gap.begin;
-    if (base) {
-      std::memcpy(target, base->bytes.data() + gap.begin, gap.length());
-    } else {
-      std::memset(target, 0, gap.length());
-    }
-  }
-}
-
-}  // namespace
 
 Encoder::Encoder(core::Engine& engine, Rooms rooms, const Geometry& geometry, std::uint32_t version)
     : engine_(engine), rooms_(rooms), geometry_(geometry), version_(version) {}
@@ -71,22 +58,18 @@ core::Awaitable<void> Encoder::lane() {
 }
 
 core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>> sealed, core::Buffer& scratch) {
-  std::vector<Work> works;
-  for (const auto& cluster : sealed) {
-    Work work;
-    work.sealed = cluster;
-    const bool completable = co_await complete(work);
-    if (completable) works.push_back(std::move(work));
-  }
+  std::vector<Work> works(sealed.size());
+  for (std::size_t i = 0; i < works.size(); ++i) works[i].sealed = std::move(sealed[i]);
+  co_await complete(works);
   if (works.empty()) co_return;
   auto job = [&works, &scratch, this] {
     std::size_t used = 0;
     for (Work& work : works) {
-      SealedCluster& cluster = *work.sealed;
-      if (cluster.gathered) fill_gaps(cluster, work.base, geometry_.cluster_size());
-      if (is_all_zero(cluster.bytes())) continue;
+      work.cluster = work.sealed->bytes.over(std::exchange(work.base, std::nullopt));
+      const core::Bytes bytes = work.cluster.bytes;
+      if (is_all_zero(bytes)) continue;
       const core::MutableBytes room = scratch.span().subspan(used, geometry_.compressed_bytes_max());
-      const std::optional<std::size_t> length = rooms_.codec.compress(cluster.bytes(), room);
+      const std::optional<std::size_t> length = rooms_.codec.compress(bytes, room);
       work.form = length ? Form::compressed : Form::standard;
       if (length) work.fragment = room.first(*length);
       used += length.value_or(0);
@@ -101,24 +84,28 @@ core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>
   }
 }
 
-// False where what was there before cannot be read: a damaged cluster is its own trouble, not that of the whole disk.
-core::Awaitable<bool> Encoder::complete(Work& work) {
-  bool complete = false;
+// Only those are left whose rest can be read: a damaged cluster is its own trouble, not that of the whole disk.
+core::Awaitable<void> Encoder::complete(std::vector<Work>& works) {
+  core::TaskGroup reads(engine_.executor());
+  for (Work& work : works) {
+    if (!work.sealed->bytes.complete()) reads.spawn(complete(work));
+  }
+  co_await reads.join();
+  std::erase_if(works, [](const Work& work) { return work.put_back; });
+}
+
+core::Awaitable<void> Encoder::complete(Work& work) {
   try {
     co_await find_base(work);
-    complete = true;
   } catch (const std::exception& error) {
+    work.put_back = true;
     put_back(work.sealed, error);
   }
-  co_return complete;
 }
 
 core::Awaitable<void> Encoder::find_base(Work& work) {
-  const SealedCluster& sealed = *work.sealed;
-  const ByteRange whole{0, geometry_.cluster_size()};
-  if (!sealed.gathered || sealed.known.covers(whole)) co_return;
   const Readers::Ticket ticket = rooms_.readers.enter();
-  const std::uint64_t entry = co_await entry_of(sealed.guest);
+  const std::uint64_t entry = co_await entry_of(work.sealed->guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   if (std::holds_alternative<Unallocated>(placement) || std::holds_alternative<ZeroCluster>(placement)) co_return;
   work.base = co_await rooms_.reader.whole(entry);
@@ -151,11 +138,9 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
   if (work.form == Form::compressed) {
     entry = co_await rooms_.placer.place_compressed(fragment);
   } else if (work.form == Form::standard) {
-    const auto& gathered = sealed.gathered;
-    const core::SharedBytes cluster(sealed.payload.owner, gathered ? core::Bytes(gathered->span()) : sealed.bytes());
-    const bool overwritten = co_await overwrite(sealed.guest, cluster);
+    const bool overwritten = co_await overwrite(sealed.guest, work.cluster);
     if (overwritten) co_return true;
-    entry = co_await rooms_.placer.place_standard(cluster);
+    entry = co_await rooms_.placer.place_standard(work.cluster);
   }
   co_await name(sealed, entry);
   co_return true;

@@ -44,7 +44,8 @@ class Encoder {
   core::Awaitable<void> lane();
   core::Awaitable<void> encode(std::vector<std::shared_ptr<SealedCluster>> sealed, core::Buffer& scratch);
   core::Awaitable<void> find_base(Work& work);
-  core::Awaitable<bool> complete(Work& work);
+  core::Awaitable<void> complete(std::vector<Work>& works);
+  core::Awaitable<void> complete(Work& work);
   core::Awaitable<bool> place(Work& work, core::SharedBytes scratch);
   core::Awaitable<bool> overwrite(GuestCluster guest, core::SharedBytes cluster);
   core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);

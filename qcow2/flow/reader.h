@@ -44,6 +44,8 @@ class Reader {
   core::Awaitable<void> read_all(std::vector<Piece> pieces);
   /// The whole cluster.
   core::Awaitable<core::SharedBytes> whole(std::uint64_t entry);
+  /// Bytes of decompressed clusters to remember from now on.
+  void limit_decoded(std::uint64_t bytes_max) { decoded_.limit(bytes_max); }
   /// Must be called before the space is reused.
   void forget(HostExtent range) { decoded_.forget(range); }
 

@@ -13,11 +13,19 @@ core::Awaitable<HostCluster> ClusterAllocator::search(std::uint64_t count, std::
     if (found) {
       const HostCluster end = *found + count;
       co_await space_.back_up_to(end);
-      space_.took(count);
+      space_.took({*found, count});
       co_return *found;
     }
-    co_await refcounts_.grow();
+    co_await grow();
   }
+}
+
+core::Awaitable<void> ClusterAllocator::grow() {
+  const HostClusters taken = refcounts_.next_growth();
+  const HostCluster end = taken.first + taken.count;
+  co_await space_.back_up_to(end);
+  co_await refcounts_.grow();
+  space_.took(taken);
 }
 
 core::Awaitable<HostOffset> ClusterAllocator::allocate(std::uint64_t count) {
@@ -41,14 +49,14 @@ core::Awaitable<HostClusters> ClusterAllocator::reserve(std::uint64_t count) {
 core::Awaitable<bool> ClusterAllocator::reserve_at(HostClusters clusters) {
   const core::AsyncMutex::Guard alone = co_await mutex_.lock();
   const HostCluster end = clusters.first + clusters.count;
-  while (refcounts_.covered_end() < end) co_await refcounts_.grow();
+  while (refcounts_.covered_end() < end) co_await grow();
   for (std::uint64_t i = 0; i < clusters.count; ++i) {
     const HostCluster cluster = clusters.first + i;
     const std::uint64_t count = co_await refcounts_.count(cluster);
     if (count != 0) co_return false;
   }
   co_await space_.back_up_to(end);
-  space_.took(clusters.count);
+  space_.took(clusters);
   reserved_.push_back(clusters);
   if (run_from_ == clusters.first) run_from_ = end;
   co_return true;

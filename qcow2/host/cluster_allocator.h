@@ -34,6 +34,7 @@ class ClusterAllocator {
   void freed(HostCluster cluster);
 
  private:
+  core::Awaitable<void> grow();
   core::Awaitable<HostCluster> search(std::uint64_t count, std::uint64_t alignment, HostCluster from);
 
   Refcounts& refcounts_;

@@ -22,6 +22,9 @@ class FragmentAllocator {
                     const Geometry& geometry, std::uint64_t fresh_block);
 
   static std::uint64_t chunk_size(const Geometry& geometry, std::uint64_t fresh_block);
+  static std::uint64_t chunk_clusters(const Geometry& geometry, std::uint64_t fresh_block) {
+    return chunk_size(geometry, fresh_block) >> geometry.cluster_bits;
+  }
 
   /// `length` bytes, at most a cluster, at a multiple of `alignment` (1, or the cluster size for a standard cluster
   /// smaller than a chunk). The clusters it touches have one reference more.

@@ -126,7 +126,7 @@ core::Awaitable<std::optional<HostCluster>> Refcounts::find_free(std::uint64_t c
   co_return std::nullopt;
 }
 
-core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostCluster to) {
+core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostCluster to, std::uint64_t chunk) {
   const std::uint64_t per_slice = slices_.slice_size() * 8 >> geometry_.refcount_order;
   std::uint64_t free = to > covered_end() ? to - std::max(from, covered_end()) : 0;
   for (const HostCluster end = std::min(to, covered_end()); from < end;) {
@@ -134,8 +134,13 @@ core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostClust
     if (position(from)) {  // a gap in the table is left alone
       Position where;
       const SliceCache::Slice* slice = co_await resident(from, where);
-      for (std::uint64_t i = 0; i < in_slice; ++i) {
-        if (get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) == 0) ++free;
+      const auto in_use = [&](std::uint64_t i) {
+        return get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) != 0;
+      };
+      for (std::uint64_t i = 0; i < in_slice; i += chunk) {
+        std::uint64_t unused = 0;
+        while (unused < chunk && !in_use(i + unused)) ++unused;
+        if (unused == chunk) free += chunk;
       }
     }
     from = from + in_slice;
@@ -163,9 +168,9 @@ core::Awaitable<HostClusters> Refcounts::next_free_run(HostCluster from, HostClu
   co_return run;
 }
 
-std::uint64_t Refcounts::growth_clusters() const {
+HostClusters Refcounts::next_growth() const {
   const Growth growth = plan_growth();
-  return growth.blocks + growth.table_clusters;
+  return {covered_end(), growth.blocks + growth.table_clusters};
 }
 
 Refcounts::Growth Refcounts::plan_growth() const {

@@ -38,12 +38,13 @@ class Refcounts {
   /// and overlap none of `reserved`. Nothing where the covered space has none.
   core::Awaitable<std::optional<HostCluster>> find_free(std::uint64_t count, std::uint64_t alignment, HostCluster from,
                                                         const std::vector<HostClusters>& reserved);
-  /// How many of [from, to) have no reference; those that no refcount block covers yet have none.
-  core::Awaitable<std::uint64_t> count_free(HostCluster from, HostCluster to);
+  /// How many of [from, to) have no reference, counted by whole `chunk`s, which `from` and `to` are multiples of. Those
+  /// that no refcount block covers yet have none.
+  core::Awaitable<std::uint64_t> count_free(HostCluster from, HostCluster to, std::uint64_t chunk);
   /// The first clusters in a row from `from` on, below `end`, that have no reference; count 0 where there are none.
   core::Awaitable<HostClusters> next_free_run(HostCluster from, HostCluster end);
-  /// Clusters that the next grow() takes for itself.
-  std::uint64_t growth_clusters() const;
+  /// What the next grow() takes for itself.
+  HostClusters next_growth() const;
   /// Clusters below this have a refcount block.
   HostCluster covered_end() const { return {covered_blocks_ * geometry_.refcounts_per_block()}; }
   /// Adds refcount blocks, and a larger refcount table where needed, behind the covered space. Each is durable before

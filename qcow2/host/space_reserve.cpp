@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/alignment.h"
 #include "core/patient_file.h"
 #include "qcow2/limits.h"
 
@@ -9,7 +10,24 @@ namespace qcow2 {
 
 core::Awaitable<void> SpaceReserve::ensure(std::uint64_t clusters) {
   const core::AsyncMutex::Guard alone = co_await pushing_.lock();
+  if (stale_ && !holds(clusters)) co_await count_anew();
   while (!holds(clusters)) co_await push_frontier(limits::reserve_bytes >> geometry_.cluster_bits);
+}
+
+void SpaceReserve::took(HostClusters clusters) {
+  const std::uint64_t first = core::align_down(clusters.first.value, chunk_);
+  const std::uint64_t end = core::align_up(clusters.first.value + clusters.count, chunk_);
+  free_ -= std::min(free_, end - first);
+  taken_ += end - first;
+}
+
+void SpaceReserve::freed(HostCluster cluster) {
+  if (cluster >= frontier_) return;
+  if (chunk_ == 1) {
+    ++free_;
+  } else {
+    stale_ = true;
+  }
 }
 
 core::Awaitable<void> SpaceReserve::back_up_to(HostCluster end) {
@@ -24,15 +42,15 @@ core::Awaitable<void> SpaceReserve::back_up_to(HostCluster end) {
 
 // By `clusters`, or by less where the host has not that much left.
 core::Awaitable<void> SpaceReserve::push_frontier(std::uint64_t clusters) {
-  for (std::uint64_t step = std::max<std::uint64_t>(clusters, 1);; step /= 2) {
+  for (std::uint64_t step = std::max(clusters, chunk_);; step /= 2) {
     const HostCluster to = frontier_ + step;
-    const std::uint64_t added = co_await refcounts_.count_free(frontier_, to);
+    const std::uint64_t added = co_await refcounts_.count_free(frontier_, to, chunk_);
     bool backed = true;
     if (added != 0) {
       try {
         promised_ = co_await file_.reserve(geometry_.start_of(frontier_), step << geometry_.cluster_bits);
       } catch (const core::Error& error) {
-        if (step == 1 || !core::means_no_space(error.code())) throw;
+        if (step == chunk_ || !core::means_no_space(error.code())) throw;
         backed = false;
       }
     }
@@ -57,7 +75,15 @@ core::Awaitable<void> SpaceReserve::give_back() {
 
 core::Awaitable<void> SpaceReserve::recount() {
   const core::AsyncMutex::Guard alone = co_await pushing_.lock();
-  free_ = co_await refcounts_.count_free(HostCluster{0}, frontier_);
+  co_await count_anew();
+}
+
+core::Awaitable<void> SpaceReserve::count_anew() {
+  stale_ = false;
+  const std::uint64_t taken_before = taken_;
+  const std::uint64_t counted = co_await refcounts_.count_free(HostCluster{0}, frontier_, chunk_);
+  const std::uint64_t taken_meanwhile = taken_ - taken_before;
+  free_ = counted - std::min(counted, taken_meanwhile);
 }
 
 }  // namespace qcow2

@@ -14,13 +14,16 @@ namespace qcow2 {
 /// Free host clusters below a frontier are backed: the host's file system has promised space for all of them. Clusters
 /// are taken only from there, and the frontier is pushed on before what was accepted could need more than is left.
 ///
+/// Clusters smaller than a block are counted by chunks that are free as a whole, as fragments take no others.
+///
 /// Where the file system makes no promises, everything counts as backed: then a write may still have to wait for space
 /// (core::PatientFile).
 /// Threads    The engine's strand.
 class SpaceReserve {
  public:
-  SpaceReserve(core::BlockFile& file, Refcounts& refcounts, const Geometry& geometry)
-      : file_(file), refcounts_(refcounts), geometry_(geometry) {}
+  /// `chunk` is what fragments take at a time, in clusters.
+  SpaceReserve(core::BlockFile& file, Refcounts& refcounts, const Geometry& geometry, std::uint64_t chunk)
+      : file_(file), refcounts_(refcounts), geometry_(geometry), chunk_(chunk) {}
 
   /// At least `clusters` free clusters are known to be backed.
   bool holds(std::uint64_t clusters) const { return !promised_ || free_ >= clusters; }
@@ -40,20 +43,22 @@ class SpaceReserve {
     return promised_ && frontier > end ? frontier - end : 0;
   }
 
-  void took(std::uint64_t clusters) { free_ -= std::min(free_, clusters); }
-  void freed(HostCluster cluster) {
-    if (cluster < frontier_) ++free_;
-  }
+  void took(HostClusters clusters);
+  void freed(HostCluster cluster);
 
  private:
   core::Awaitable<void> push_frontier(std::uint64_t clusters);
+  core::Awaitable<void> count_anew();
 
   core::BlockFile& file_;
   Refcounts& refcounts_;
   Geometry geometry_;
   HostCluster frontier_{0};
-  std::uint64_t free_ = 0;  ///< clusters below the frontier that nobody refers to; never too many
-  bool promised_ = true;    ///< by the file system
+  std::uint64_t chunk_;
+  std::uint64_t free_ = 0;   ///< clusters below the frontier that nobody refers to; never too many
+  std::uint64_t taken_ = 0;  ///< of them, ever
+  bool stale_ = false;       ///< more may be free: of chunks that were taken in part, the rest came back
+  bool promised_ = true;     ///< by the file system
   core::AsyncMutex pushing_;
 };
 

@@ -37,6 +37,18 @@ core::Awaitable<void> GuestMap::open(Tables tables) {
     l1_[i] = core::load_big_endian<std::uint64_t>(bytes.span(), i * 8);
     if (decode_table_entry(l1_[i], geometry_) == 0) l1_[i] = 0;
   }
+  count_absent();
+}
+
+void GuestMap::count_absent() {
+  absent_ = static_cast<std::uint64_t>(std::count(l1_.begin(), l1_.end(), 0));
+  for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
+    for (const auto& [index, entry] : layer->l1) absent_ += entry == 0;
+  }
+}
+
+std::uint64_t GuestMap::tables_absent(std::uint64_t l1_entries) const {
+  return absent_ + l1_entries - std::min<std::uint64_t>(l1_entries, l1_.size());
 }
 
 std::uint64_t GuestMap::l1_entry(std::uint64_t index, std::initializer_list<const MapChanges*> layers) const {
@@ -139,6 +151,7 @@ void GuestMap::drop_tables(std::uint64_t first) {
     open_.l1[index] = 0;
     lose({geometry_.cluster_of(HostOffset{table}), 1});
   }
+  count_absent();
 }
 
 void GuestMap::freeze() {
@@ -271,8 +284,10 @@ std::vector<HostClusters> GuestMap::settle() {
     l1_at_ = naming_.moved_l1->at;
     l1_.resize(naming_.moved_l1->entries);
   }
+  const bool l1_changed = naming_.moved_l1 || !naming_.l1.empty();
   for (const auto& [index, entry] : naming_.l1) l1_[index] = entry;
   naming_ = MapChanges{};
+  if (l1_changed) count_absent();
   return lost;
 }
 

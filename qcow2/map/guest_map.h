@@ -58,6 +58,9 @@ class GuestMap {
   /// L2 tables that must still be taken for what was set so far, at most.
   std::uint64_t tables_wanted() const { return open_.tables_wanted.size() + staged_.tables_wanted.size(); }
 
+  /// Of the first `l1_entries` parts of the disk, those that have no L2 table yet, at most.
+  std::uint64_t tables_absent(std::uint64_t l1_entries) const;
+
   /// The commit's steps; see flow/commit.cpp for what must lie between them.
   void freeze();                             ///< open becomes staged
   core::Awaitable<void> write_new_tables();  ///< of the staged batch; takes space for them
@@ -71,6 +74,7 @@ class GuestMap {
   std::uint64_t l1_index_of_slice(std::uint64_t slice) const { return slice * slice_entries_ / geometry_.l2_entries(); }
   /// An L1 entry as `layers`, newest first, leave it.
   std::uint64_t l1_entry(std::uint64_t index, std::initializer_list<const MapChanges*> layers) const;
+  void count_absent();
   HostOffset published_table(std::uint64_t index) const;  ///< that still holds entries; 0 for none
   bool staged_fills_table(std::uint64_t l1_index) const;
   bool naming_changes_published_table(std::uint64_t slice) const;
@@ -89,6 +93,7 @@ class GuestMap {
   SliceCache slices_;  ///< published content only
   HostOffset l1_at_;
   std::vector<std::uint64_t> l1_;  ///< published, as stored
+  std::uint64_t absent_ = 0;       ///< of its entries, those that name no table, or will not when all is published
   MapChanges open_;
   MapChanges staged_;
   MapChanges naming_;
