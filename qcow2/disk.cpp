@@ -54,7 +54,9 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       placer_(file_, clusters_, fragments_, cache_, geometry_, fresh_block_),
       encoder_(engine, {assembler_, reader_, readers_, map_, placer_, *codec_, failure_}, geometry_, version_),
       commit_(engine, {file_, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
-              geometry_) {
+              geometry_),
+      admission_({commit_, assembler_, placer_, map_, refcounts_, space_, reader_}, geometry_, budget_,
+                 FragmentAllocator::chunk_clusters(geometry_, fresh_block_)) {
   failure_.on_change([this] {
     assembler_.wake_all();
     commit_.wake_all();
@@ -91,45 +93,6 @@ core::ErrorCode Disk::failure() const {
   return failure ? failure : assembler_.hindrance();
 }
 
-std::uint64_t Disk::clusters_needed(std::uint64_t size) const {
-  // A dirty cluster may have to be stored as it is; one smaller than a block may lose another to alignment.
-  const std::uint64_t dirty = assembler_.dirty_clusters() + 1;
-  const std::uint64_t per_dirty = placer_.overwrites() ? 1 : 2;
-  const std::uint64_t new_tables = std::min(dirty, map_.tables_absent(geometry_.l1_entries(size)));
-  const std::uint64_t chunk = FragmentAllocator::chunk_clusters(geometry_, fresh_block_);
-  const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(size) * 8);
-  const std::uint64_t needed = dirty * per_dirty + new_tables + map_.tables_wanted();
-  return needed + needed / geometry_.refcounts_per_block() + refcounts_.next_growth().count + 2 * l1_clusters +
-         8 * chunk;
-}
-
-core::Awaitable<void> Disk::admit() {
-  co_await commit_.wait_for_room();
-  co_await assembler_.wait_for_room();
-  co_await ensure_space(size_);
-  share_memory();
-}
-
-void Disk::share_memory() {
-  const std::uint64_t left = budget_.decoded_bytes - std::min(budget_.decoded_bytes, assembler_.dirty_bytes());
-  reader_.limit_decoded(std::max(left, budget_.decoded_bytes_min));
-}
-
-core::Awaitable<void> Disk::ensure_space(std::uint64_t size) {
-  if (space_.holds(clusters_needed(size))) co_return;
-  try {
-    co_await space_.ensure(clusters_needed(size));
-    co_return;
-  } catch (const core::Error& error) {
-    if (!core::means_no_space(error.code())) throw;
-  }
-  // Not all that is taken will be needed, and some of it is about to be given back.
-  co_await commit_.flush();
-  co_await commit_.wait_until_idle();
-  co_await space_.recount();
-  co_await space_.ensure(clusters_needed(size));
-}
-
 std::uint64_t Disk::size_max() const {
   const std::uint64_t by_l1 = l1_table_bytes_max / 8 * geometry_.bytes_per_l2_table();
   return std::min<std::uint64_t>(by_l1, (1ull << 63) - sector_size);
@@ -139,7 +102,7 @@ core::Awaitable<void> Disk::read(core::DiskOffset at, core::MutableBytes target)
   if (at.value > size_ || target.size() > size_ - at.value) {
     core::fail(core::Errc::bad_argument, options_.name + ": a read beyond the end of the disk");
   }
-  share_memory();
+  admission_.share_memory();
   const Readers::Ticket ticket = readers_.enter();
   Reading reading;
   std::uint64_t done = 0;
@@ -193,7 +156,7 @@ core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload
   if (at.value + payload.size() > size_) co_await grow(at.value + payload.size());
   std::uint64_t done = 0;
   while (done < payload.size()) {
-    co_await admit();
+    co_await admission_.admit(size_);
     const GuestOffset from = at + done;
     const std::uint64_t within = geometry_.within_cluster(from);
     const std::uint64_t length = std::min<std::uint64_t>(geometry_.cluster_size() - within, payload.size() - done);
@@ -242,7 +205,7 @@ GuestCluster Disk::end_of_nothing(GuestCluster cluster, GuestOffset limit) const
 }
 
 core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
-  co_await admit();
+  co_await admission_.admit(size_);
   if (!assembler_.holds(cluster)) {
     const Readers::Ticket ticket = readers_.enter();
     const std::uint64_t entry = co_await map_.entry_of(cluster);
@@ -281,7 +244,7 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
     tail_is_clean_ = true;
   }
   const bool larger_l1_table = geometry_.l1_entries(size) > map_.l1_entries();
-  if (larger_l1_table) co_await ensure_space(size);
+  if (larger_l1_table) co_await admission_.ensure_space(size);
   size_ = size;
   map_.set_disk_size(core::align_up(size, sector_size));
 }

@@ -9,6 +9,7 @@
 #include "core/fail_stop.h"
 #include "core/guest_disk.h"
 #include "core/patient_file.h"
+#include "qcow2/flow/admission.h"
 #include "qcow2/flow/assembler.h"
 #include "qcow2/flow/commit.h"
 #include "qcow2/flow/encoder.h"
@@ -62,13 +63,6 @@ class Disk final : public core::GuestDisk {
 
   void require_writable() const;
   std::uint64_t size_max() const;
-  /// Suspends until another cluster may become dirty. Throws ENOSPC where the host could not store it.
-  core::Awaitable<void> admit();
-  /// What is dirty and what is remembered for reading share the memory; what is dirty comes first.
-  void share_memory();
-  /// Sets aside on the host what a disk of `size` bytes needs for one more dirty cluster. Throws ENOSPC.
-  core::Awaitable<void> ensure_space(std::uint64_t size);
-  std::uint64_t clusters_needed(std::uint64_t size) const;
   struct Reading {
     std::vector<Reader::Piece> pieces;
     std::vector<Readers::Hold> holds;
@@ -115,6 +109,7 @@ class Disk final : public core::GuestDisk {
   Placer placer_;
   Encoder encoder_;
   Commit commit_;
+  Admission admission_;
 
   std::uint64_t changing_ = 0;  ///< writes and zeroes under way
   bool reshaping_ = false;      ///< a shrink is under way: it has the disk to itself

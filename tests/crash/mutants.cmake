@@ -275,11 +275,11 @@ add_mutant(writes_after_failure core/patient_file.cpp "after a failed write othe
 add_mutant(waits_for_unreadable qcow2/flow/assembler.cpp "writes wait for room behind what cannot be completed"
 "outstanding_.size() > gathering_by_age_.size()" "true")
 
-add_mutant(space_not_set_aside qcow2/disk.cpp "clusters become dirty that the host may have no space for"
-"  co_await ensure_space(size_);\n" "")
+add_mutant(space_not_set_aside qcow2/flow/admission.cpp "clusters become dirty that the host may have no space for"
+"  co_await ensure_space(disk_size);\n" "")
 
 add_mutant(l1_table_not_set_aside qcow2/disk.cpp "the disk grows by an L1 table that the host may have no space for"
-"  if (larger_l1_table) co_await ensure_space(size);\n" "  static_cast<void>(larger_l1_table);\n")
+"  if (larger_l1_table) co_await admission_.ensure_space(size);\n" "  static_cast<void>(larger_l1_table);\n")
 
 add_mutant(unreadable_dropped qcow2/flow/encoder.cpp "what cannot be completed is forgotten"
 [[  rooms_.assembler.put_back(sealed, error);
