@@ -1,20 +1,47 @@
-// `qcowfs create`: an empty image.
+// `qcowfs create`: an empty image, or one that shows another file until it is written.
 #include <exception>
+#include <filesystem>
 
 #include "core/error.h"
 #include "fuse/verbs.h"
 #include "qcow2/create.h"
+#include "qcow2/info.h"
 
 namespace fuse {
+namespace {
 
-int run_create(const CreateOptions& options) {
+// As the image will find it: a backing file that is not there now is a mistake now.
+std::uint64_t size_of_backing(const CreateOptions& options) {
+  const std::filesystem::path path = std::filesystem::path(options.image).parent_path() / options.backing;
+  if (options.backing_format == "qcow2") return qcow2::read_info(path.string()).virtual_size;
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) core::fail(core::Errc::bad_argument, path.string() + ": " + error.message());
+  return size / 512 * 512;  // as it is shown
+}
+
+qcow2::CreateOptions image_options(const CreateOptions& options) {
   qcow2::CreateOptions image;
-  image.size = options.size;
   image.cluster_size = options.cluster_size.value_or(image.cluster_size);
+  image.refcount_bits = options.refcount_bits.value_or(image.refcount_bits);
   image.compression =
       options.compression == Compression::zstd ? qcow2::CompressionType::zstd : qcow2::CompressionType::zlib;
+  image.version = options.version_2 ? 2 : 3;
+  if (options.backing.empty()) {
+    image.size = options.size.value_or(0);
+  } else {
+    const std::uint64_t below = size_of_backing(options);
+    image.size = options.size.value_or(below);
+    image.backing = qcow2::BackingReference{options.backing, options.backing_format};
+  }
+  return image;
+}
+
+}  // namespace
+
+int run_create(const CreateOptions& options) {
   try {
-    qcow2::create_image(options.image, image);
+    qcow2::create_image(options.image, image_options(options));
     return exit_success;
   } catch (const std::exception& error) {
     complain(core::describe(error));

@@ -109,6 +109,14 @@ std::uint64_t size_or_reject(const std::string& what, const std::string& text) {
   return *bytes;
 }
 
+void check_backing(const CreateOptions& options) {
+  const std::string& format = options.backing_format;
+  if (!format.empty() && format != "raw" && format != "qcow2") {
+    throw UsageError("--backing-format " + format + ": expected raw or qcow2");
+  }
+  if (options.backing.empty() != format.empty()) throw UsageError("--backing and --backing-format go together");
+}
+
 Command parse_create(const std::vector<std::string>& words) {
   CLI::App app("Makes an empty qcow2 image.", "qcowfs create");
   app.footer("Sizes are bytes, or have k, m, g or t behind them.");
@@ -118,11 +126,18 @@ Command parse_create(const std::vector<std::string>& words) {
   std::string compression = "zlib";
   app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")->type_name("SIZE");
   app.add_option("--compression", compression, "zlib (the default) or zstd")->type_name("TYPE");
+  app.add_option("--refcount-bits", options.refcount_bits, "1, 2, 4, 8, 16 (the default), 32 or 64")->type_name("N");
+  app.add_flag("--v2", options.version_2, "for programs that know no version 3: no zero clusters, zlib only");
+  app.add_option("--backing", options.backing, "show FILE where the image says nothing; relative to IMAGE's directory")
+      ->type_name("FILE");
+  app.add_option("--backing-format", options.backing_format, "of FILE: raw or qcow2")->type_name("FORMAT");
   app.add_option("IMAGE", options.image, "the file to create")->required()->type_name("");
-  app.add_option("SIZE", size, "of the disk")->required()->type_name("");
+  app.add_option("SIZE", size, "of the disk; may be left out with --backing")->type_name("");
   if (const auto asked = parse(app, words)) return *asked;
 
-  options.size = size_or_reject("SIZE", size);
+  if (size.empty() && options.backing.empty()) throw UsageError("SIZE is required (see qcowfs create --help)");
+  if (!size.empty()) options.size = size_or_reject("SIZE", size);
+  check_backing(options);
   if (!cluster_size.empty()) {
     const std::uint64_t bytes = size_or_reject("--cluster-size", cluster_size);
     if (!std::has_single_bit(bytes) || bytes < cluster_size_min || bytes > cluster_size_max) {

@@ -54,9 +54,13 @@ enum class Compression { zlib, zstd };
 
 struct CreateOptions {
   std::string image;
-  std::uint64_t size = 0;                     ///< bytes
+  std::optional<std::uint64_t> size;          ///< bytes; that of the backing file where nothing is said
   std::optional<std::uint64_t> cluster_size;  ///< bytes
+  std::optional<unsigned> refcount_bits;
   Compression compression = Compression::zlib;
+  bool version_2 = false;
+  std::string backing;         ///< as the image shall name it; empty: none
+  std::string backing_format;  ///< raw or qcow2, with `backing`
 };
 
 struct InfoOptions {

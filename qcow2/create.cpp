@@ -88,7 +88,17 @@ struct Layout {
   HostCluster end() const { return l1_table() + l1_clusters; }
 };
 
+void check_version(const CreateOptions& options) {
+  if (options.version != 2 && options.version != 3) {
+    fail(Errc::bad_argument, "the version must be 2 or 3, not " + std::to_string(options.version));
+  }
+  if (options.version == 3) return;
+  if (options.refcount_bits != 16) fail(Errc::bad_argument, "a version 2 image has refcounts of 16 bits");
+  if (options.compression != CompressionType::zlib) fail(Errc::bad_argument, "a version 2 image is compressed by zlib");
+}
+
 Layout make_layout(const CreateOptions& options) {
+  check_version(options);
   Layout layout;
   layout.geometry = checked_geometry(options);
   layout.size = checked_size(options.size, layout.geometry);
@@ -107,18 +117,24 @@ Layout make_layout(const CreateOptions& options) {
   return layout;
 }
 
-core::Buffer make_header(const Layout& layout, CompressionType compression) {
+core::Buffer make_header(const Layout& layout, const CreateOptions& options) {
   Header header;
+  header.version = options.version;
   header.geometry = layout.geometry;
   header.size = layout.size;
   header.l1_entries = static_cast<std::uint32_t>(layout.l1_entries);
   header.l1_table = layout.geometry.start_of(layout.l1_table());
   header.refcount_table = layout.geometry.start_of(layout.refcount_table());
   header.refcount_table_clusters = static_cast<std::uint32_t>(layout.refcount_table_clusters);
-  header.incompatible_features = compression == CompressionType::zlib ? 0 : incompatible::compression_type;
-  header.length = header_length_written;
-  header.compression = compression;
-  return encode_header(header);
+  header.incompatible_features = options.compression == CompressionType::zlib ? 0 : incompatible::compression_type;
+  header.length = options.version == 2 ? header_length_v2 : header_length_written;
+  header.compression = options.compression;
+  core::Buffer bytes = encode_header(header, options.backing);
+  if (bytes.size() > layout.geometry.cluster_size()) {
+    fail(Errc::bad_argument,
+         "the name of the backing file is too long for clusters of " + in_binary_units(layout.geometry.cluster_size()));
+  }
+  return bytes;
 }
 
 core::Buffer make_refcount_table(const Layout& layout) {
@@ -197,11 +213,12 @@ class NewFile {
 void create_image(const std::string& path, const CreateOptions& options) {
   const Layout layout = make_layout(options);
   const Geometry& geometry = layout.geometry;
+  const core::Buffer header = make_header(layout, options);
   NewFile file(path);
   file.stretch(geometry.start_of(layout.end()).value);
   file.write(geometry.start_of(layout.refcount_table()), make_refcount_table(layout).span());
   file.write(geometry.start_of(layout.refcount_blocks()), make_refcounts(layout).span());
-  file.write(HostOffset{0}, make_header(layout, options.compression).span());
+  file.write(HostOffset{0}, header.span());
   file.sync();
   file.keep();
 }

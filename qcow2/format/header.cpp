@@ -168,8 +168,33 @@ std::optional<BackingReference> find_backing(const Header& header, core::Bytes f
   return reference;
 }
 
-core::Buffer encode_header(const Header& header) {
-  core::Buffer buffer = core::Buffer::zeroed(header_bytes_switched);
+namespace {
+
+void store_text(core::MutableBytes bytes, std::size_t at, const std::string& text) {
+  std::memcpy(bytes.data() + at, text.data(), text.size());
+}
+
+// The name follows the extensions; it ends their area.
+core::Buffer room_for_header(const Header& header, const std::optional<BackingReference>& backing) {
+  std::size_t length = header.length + 8;
+  if (backing) length += 8 + core::align_up(backing->format.size(), 8) + backing->name.size();
+  return core::Buffer::zeroed(core::align_up(length, header_bytes_switched));
+}
+
+void store_backing(core::MutableBytes bytes, const Header& header, const BackingReference& backing) {
+  store_big_endian(bytes, header.length, extension::backing_format);
+  store_big_endian(bytes, header.length + 4, static_cast<std::uint32_t>(backing.format.size()));
+  store_text(bytes, header.length + 8, backing.format);
+  const std::size_t name_at = header.length + 8 + core::align_up(backing.format.size(), 8) + 8;
+  store_text(bytes, name_at, backing.name);
+  store_big_endian(bytes, header_field::backing_file_offset, std::uint64_t{name_at});
+  store_big_endian(bytes, header_field::backing_file_size, static_cast<std::uint32_t>(backing.name.size()));
+}
+
+}  // namespace
+
+core::Buffer encode_header(const Header& header, const std::optional<BackingReference>& backing) {
+  core::Buffer buffer = room_for_header(header, backing);
   const core::MutableBytes bytes = buffer.span();
   store_big_endian(bytes, header_field::magic, header_magic);
   store_big_endian(bytes, header_field::version, header.version);
@@ -179,6 +204,7 @@ core::Buffer encode_header(const Header& header) {
   store_big_endian(bytes, header_field::l1_table_offset, header.l1_table.value);
   store_big_endian(bytes, header_field::refcount_table_offset, header.refcount_table.value);
   store_big_endian(bytes, header_field::refcount_table_clusters, header.refcount_table_clusters);
+  if (backing) store_backing(bytes, header, *backing);
   if (header.version == 2) return buffer;
   store_big_endian(bytes, header_field::incompatible_features, header.incompatible_features);
   store_big_endian(bytes, header_field::compatible_features, header.compatible_features);

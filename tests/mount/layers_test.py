@@ -154,6 +154,49 @@ class Backing(Layered):
         daemon.unmount()
 
 
+class MadeByUs(Layered):
+    """`qcowfs create --backing`: QEMU sees what it would have made itself."""
+
+    def test_overlays(self):
+        raw = content.write_file(self.path("base.raw"), content.mixed(2 * MiB + 1024, "ours"))
+        base = self.path("base.qcow2")
+        run("qemu-img", "convert", "-O", "qcow2", "-c", raw, base)
+        for below, kind in ((raw, "raw"), (base, "qcow2")):
+            for options in ([], ["--v2"], ["--cluster-size", "512", "--refcount-bits", "64"],
+                            ["--compression", "zstd", "--cluster-size", "2m"]):
+                with self.subTest(below=kind, options=options):
+                    name = f"ours-{kind}-{'-'.join(options)}"
+                    image = self.path(f"{name}.qcow2")
+                    run(harness.QCOWFS, "create", *options, "--backing", os.path.basename(below), "--backing-format",
+                        kind, image)
+                    facts = self.info(image)
+                    self.assertEqual((facts["backing-filename"], facts["backing-filename-format"]),
+                                     (os.path.basename(below), kind))
+                    twin = self.copy_of(raw, f"{name}.raw")
+                    self.judge(image, twin)
+                    daemon = self.mount(image)
+                    self.write_about(daemon, twin, name, 10)
+                    daemon.unmount()
+                    self.judge(image, twin)
+
+    def test_what_is_refused(self):
+        image = self.path("no.qcow2")
+        base = content.write_file(self.path("base.raw"), bytes(MiB))
+        create = (harness.QCOWFS, "create")
+        self.refused(*create, "--backing", base, image, says="--backing-format")
+        self.refused(*create, "--backing", base, "--backing-format", "vmdk", image, names=["vmdk"])
+        self.refused(*create, "--backing", "missing", "--backing-format", "raw", image, says="missing.*no such file")
+        self.refused(*create, "--backing", base, "--backing-format", "qcow2", image, names=[base], says="qcow2")
+        self.refused(*create, image, says="SIZE")
+        self.refused(*create, "--refcount-bits", "3", image, "1m", says="refcount")
+        self.refused(*create, "--v2", "--compression", "zstd", image, "1m", says="version 2")
+        long = self.path("x" * 200)
+        content.write_file(long, bytes(512))
+        self.refused(*create, "--cluster-size", "512", "--backing", "./" * 150 + os.path.basename(long),
+                     "--backing-format", "raw", image, says="too long")
+        self.assertFalse(os.path.exists(image))
+
+
 class WhereBackingFilesMayLie(Layered):
     """The policy: what a stranger's image may lead to."""
 
