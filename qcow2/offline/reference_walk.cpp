@@ -109,7 +109,7 @@ HostOffset compare_refcounts(const ImageLayout& layout, StoredRefcounts& stored,
       for (HostCluster at = counts.next_candidate({first}); at.value < end; at = counts.next_candidate(at + 1)) {
         comparison.compare(at, 0, counts.get(at));
       }
-    } else if (!geometry.is_cluster_aligned(*block)) {
+    } else if (!stored.is_readable(*block)) {
       findings.unexaminable(end - first, [&] {
         return "host bytes " + in_hex(geometry.start_of(HostCluster{first}).value) + " to " +
                in_hex(geometry.start_of(HostCluster{end}).value) + ": their refcounts cannot be read";

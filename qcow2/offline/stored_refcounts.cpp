@@ -1,6 +1,7 @@
 #include "qcow2/offline/stored_refcounts.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/big_endian.h"
 #include "qcow2/format/refcount_view.h"
@@ -10,6 +11,7 @@ namespace {
 
 constexpr std::uint64_t cached_bytes_max = 16 << 20;
 constexpr std::uint64_t cached_blocks_max = 1024;
+constexpr std::uint64_t file_offset_max = std::numeric_limits<std::int64_t>::max();
 
 }  // namespace
 
@@ -31,6 +33,10 @@ std::optional<HostOffset> StoredRefcounts::block(std::uint64_t index) const {
   return HostOffset{at};
 }
 
+bool StoredRefcounts::is_readable(HostOffset block) const {
+  return geometry_.is_cluster_aligned(block) && block.value <= file_offset_max;
+}
+
 const std::vector<std::byte>& StoredRefcounts::load(std::uint64_t index, HostOffset at) {
   Slot& slot = slots_[index % slots_.size()];
   if (slot.index != index) {
@@ -47,7 +53,7 @@ std::optional<std::uint64_t> StoredRefcounts::get(HostCluster cluster) {
   const std::uint64_t index = cluster.value / per_block;
   const std::optional<HostOffset> at = block(index);
   if (!at) return 0;
-  if (!geometry_.is_cluster_aligned(*at)) return std::nullopt;
+  if (!is_readable(*at)) return std::nullopt;
   return get_refcount(load(index, *at), cluster.value % per_block, geometry_.refcount_order);
 }
 

@@ -17,7 +17,7 @@ class StoredRefcounts {
  public:
   StoredRefcounts(const ReadOnlyFile& file, const Header& header);
 
-  /// 0 where no block has it; nothing where the table's entry is not a cluster's start, so that nobody can tell.
+  /// 0 where no block has it; nothing where its block is not readable.
   std::optional<std::uint64_t> get(HostCluster cluster);
 
   /// The words of the table.
@@ -25,6 +25,9 @@ class StoredRefcounts {
   std::uint64_t clusters_per_block() const { return geometry_.refcounts_per_block(); }
   /// Where the block lies that table()[index] names; nothing where it names none. An index beyond the table has none.
   std::optional<HostOffset> block(std::uint64_t index) const;
+  /// False for an offset that is no cluster's start, or none that any file can have. Behind the end of the file a block
+  /// reads as zeros.
+  bool is_readable(HostOffset block) const;
 
  private:
   struct Slot {

@@ -95,6 +95,7 @@ void TableWalk::visit_l1_entry(std::uint64_t index, std::uint64_t word, std::siz
   }
   const bool copied = (word & entry_copied) != 0;
   const std::optional<std::uint64_t> refcount = is_disk() ? stored_.get(geometry_.cluster_of(at)) : std::nullopt;
+  judge_copied_ = refcount.has_value();
   if (refcount && copied != (*refcount == 1)) {
     findings_.corruption([&] {
       return name_of_l1_entry(index) + ": COPIED is " + (copied ? "set" : "not set") +
@@ -188,7 +189,7 @@ void TableWalk::visit_standard(const Entry& entry, HostOffset at) {
   if (!layout_.external_data()) {
     references_.add({at, geometry_.cluster_size()}, [&] { return name() + ": its data"; });
   }
-  if (is_disk()) check_copied(entry, at);
+  if (judge_copied_) check_copied(entry, at);
 }
 
 void TableWalk::check_copied(const Entry& entry, HostOffset at) {

@@ -78,7 +78,8 @@ class TableWalk {
   FragmentSink sink_;
 
   std::size_t owner_ = 0;
-  std::string owner_name_;  // as it stands behind a guest byte
+  std::string owner_name_;     // as it stands behind a guest byte
+  bool judge_copied_ = false;  // of the table under way: it is the disk's, and its own refcount can be read
   ClusterUse use_;
   HostOffset next_contiguous_;  // 0: the first of its table
 
