@@ -24,6 +24,7 @@ int run(const MountOptions& options) { return run_mount(options); }
 int run(const UmountOptions& options) { return run_umount(options); }
 int run(const CreateOptions& options) { return run_create(options); }
 int run(const InfoOptions& options) { return run_info(options); }
+int run(const CheckOptions& options) { return run_check(options); }
 int run(const Printout& asked) { return print(asked.text); }
 int run(const ShowVersion&) {
   return print(std::string("qcowfs " QCOWFS_VERSION " (libfuse ") + ::fuse_pkgversion() + ")\n");
@@ -50,7 +51,7 @@ int main(int argc, char** argv) {
     return std::visit([](const auto& options) { return fuse::run(options); }, command);
   } catch (const fuse::UsageError& error) {
     fuse::complain(error.what());
-    return fuse::exit_usage;
+    return error.exit_status();
   } catch (const std::exception& error) {
     fuse::complain(core::describe(error));
     return fuse::exit_failure;

@@ -41,6 +41,7 @@ Other commands; each has its own --help:
   qcowfs umount MOUNTPOINT                  unmount, and return when everything is stored and IMAGE is free
   qcowfs create [OPTIONS] IMAGE SIZE        make an empty image
   qcowfs info [--json] IMAGE                say what an image is
+  qcowfs check [--data] [--json] IMAGE      say whether an image is sound
 
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
 With -f it is the status at the end: 1 if anything written could not be stored.)";
@@ -161,6 +162,27 @@ Command parse_info(const std::vector<std::string>& words) {
   return options;
 }
 
+constexpr const char* check_help_tail =
+    R"(Looks at every table and every reference, and changes nothing. The image must not be open for writing.
+
+Exit status, as of qemu-img check: 0 sound; 1 the check could not be done, or not all of it;
+2 corrupt; 3 nothing worse than leaked clusters, which waste space; 63 not a qcow2 image.)";
+
+Command parse_check(const std::vector<std::string>& words) {
+  CLI::App app("Says whether a qcow2 image is sound.", "qcowfs check");
+  app.footer(check_help_tail);
+  CheckOptions options;
+  app.add_flag("--data", options.data, "also decode every compressed cluster");
+  app.add_flag("--json", options.json, "for programs, with the names that qemu-img check uses");
+  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
+  try {
+    if (const auto asked = parse(app, words)) return *asked;
+  } catch (const UsageError& error) {
+    throw UsageError(error.what(), exit_failure);  // exit_usage would say that the image is corrupt
+  }
+  return options;
+}
+
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
@@ -170,8 +192,11 @@ Command parse_command_line(int argc, const char* const* argv) {
     std::string_view verb;
     Command (*parse)(const std::vector<std::string>& words);
   };
-  constexpr Row rows[] = {
-      {"mount", parse_mount}, {"umount", parse_umount}, {"create", parse_create}, {"info", parse_info}};
+  constexpr Row rows[] = {{"mount", parse_mount},
+                          {"umount", parse_umount},
+                          {"create", parse_create},
+                          {"info", parse_info},
+                          {"check", parse_check}};
   for (const Row& row : rows) {
     if (verb != row.verb) continue;
     words.erase(words.begin());

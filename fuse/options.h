@@ -68,6 +68,12 @@ struct InfoOptions {
   bool json = false;
 };
 
+struct CheckOptions {
+  std::string image;
+  bool data = false;  ///< decode every compressed cluster
+  bool json = false;
+};
+
 /// What -h asks for.
 struct Printout {
   std::string text;
@@ -76,12 +82,18 @@ struct Printout {
 /// What -V asks for.
 struct ShowVersion {};
 
-using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, Printout, ShowVersion>;
+using Command =
+    std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, Printout, ShowVersion>;
 
-/// One line for the person at the keyboard; ends the program with exit_usage.
+/// One line for the person at the keyboard; ends the program with `exit_status`.
 class UsageError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit UsageError(const std::string& sentence, int exit_status = exit_usage)
+      : std::runtime_error(sentence), exit_status_(exit_status) {}
+  int exit_status() const { return exit_status_; }
+
+ private:
+  int exit_status_;
 };
 
 /// Throws UsageError.

@@ -66,7 +66,7 @@ void check_table_offset(HostOffset at, const Geometry& geometry, const std::stri
   require(geometry.is_cluster_aligned(at) && at.value <= host_offset_max, name, what);
 }
 
-void check_bounds(const Header& header, const std::string& name) {
+void check_bounds(const Header& header, const std::string& name, HeaderUse use) {
   const Geometry& geometry = header.geometry;
   require(header.length <= geometry.cluster_size(), name, "the qcow2 header exceeds the cluster size");
   require(geometry.refcount_order <= 6, name, "the refcount width is larger than 64 bits");
@@ -78,7 +78,7 @@ void check_bounds(const Header& header, const std::string& name) {
                 header.backing_file_size <= geometry.cluster_size() - header.backing_file_offset,
             name, "the backing file name is too long");
   }
-  require(header.refcount_table_clusters != 0, name, "the image has no refcount table");
+  require(header.refcount_table_clusters != 0 || use == HeaderUse::to_check, name, "the image has no refcount table");
   require(header.refcount_table_clusters <= refcount_table_bytes_max >> geometry.cluster_bits, name,
           "the refcount table is too large");
   check_table_offset(header.refcount_table, geometry, name, "the refcount table offset is invalid");
@@ -94,7 +94,7 @@ void check_bounds(const Header& header, const std::string& name) {
 
 }  // namespace
 
-Header parse_header(core::Bytes bytes, const std::string& name) {
+Header parse_header(core::Bytes bytes, const std::string& name, HeaderUse use) {
   if (bytes.size() < 8 || field32(bytes, header_field::magic) != header_magic) {
     fail(Errc::corrupt_image, name + ": not a qcow2 image");
   }
@@ -112,7 +112,7 @@ Header parse_header(core::Bytes bytes, const std::string& name) {
          name + ": unsupported cluster size 2^" + std::to_string(header.geometry.cluster_bits));
   }
   if (version == 3) read_version_3_fields(bytes, header, name);
-  check_bounds(header, name);
+  check_bounds(header, name, use);
   return header;
 }
 

@@ -84,10 +84,13 @@ struct Header {
   CompressionType compression = CompressionType::zlib;
 };
 
+/// What an image without a refcount table can be used for: its references can be counted, but not served.
+enum class HeaderUse { to_serve, to_check };
+
 /// Reads the header at the front of `bytes` (at least 512 of them, or the whole file where that is shorter) and checks
 /// every bound that QEMU checks at open. Throws core::Error, sentence first `name`: corrupt_image or, where a bit or a
 /// value is one that nobody defined, unsupported_feature.
-Header parse_header(core::Bytes bytes, const std::string& name);
+Header parse_header(core::Bytes bytes, const std::string& name, HeaderUse use = HeaderUse::to_serve);
 
 /// Throws unsupported_feature, naming the feature, for a valid image that cannot be served this way.
 void refuse_unserved(const Header& header, bool writable, const std::string& name);

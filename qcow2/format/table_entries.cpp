@@ -5,24 +5,28 @@
 namespace qcow2 {
 namespace {
 
-constexpr std::uint64_t compressed_flag = 1ull << 62;
-constexpr std::uint64_t zero_flag = 1ull << 0;
-constexpr std::uint64_t standard_reserved_mask = ~(entry_copied | compressed_flag | entry_offset_mask | zero_flag);
-static_assert((entry_copied ^ compressed_flag ^ entry_offset_mask ^ zero_flag ^ standard_reserved_mask) == ~0ull,
+static_assert((entry_copied ^ l2_entry_compressed ^ entry_offset_mask ^ l2_entry_zero ^ standard_entry_reserved_mask) ==
+                  ~0ull,
               "every bit of a standard entry belongs to exactly one field");
 
 [[noreturn]] void corrupt(const char* what) { core::fail(core::Errc::corrupt_image, what); }
 
 Placement decode_compressed(std::uint64_t entry, const Geometry& geometry) {
-  const unsigned shift = geometry.compressed_size_shift();
-  const std::uint64_t at = entry & ((1ull << shift) - 1);
-  const std::uint64_t further_sectors = (entry & (compressed_flag - 1)) >> shift;
-  if (at < geometry.cluster_size() || at > host_offset_max) corrupt("an L2 entry names data outside the image");
-  const std::uint64_t length = (further_sectors + 1) * sector_size - at % sector_size;
-  return CompressedCluster{HostExtent{HostOffset{at}, length}};
+  const HostExtent extent = compressed_extent(entry, geometry);
+  if (extent.at.value < geometry.cluster_size() || extent.at.value > host_offset_max) {
+    corrupt("an L2 entry names data outside the image");
+  }
+  return CompressedCluster{extent};
 }
 
 }  // namespace
+
+HostExtent compressed_extent(std::uint64_t entry, const Geometry& geometry) {
+  const unsigned shift = geometry.compressed_size_shift();
+  const std::uint64_t at = entry & ((1ull << shift) - 1);
+  const std::uint64_t further_sectors = (entry & (l2_entry_compressed - 1)) >> shift;
+  return {HostOffset{at}, (further_sectors + 1) * sector_size - at % sector_size};
+}
 
 std::uint64_t decode_table_entry(std::uint64_t entry, const Geometry& geometry) {
   const std::uint64_t at = entry & entry_offset_mask;
@@ -31,10 +35,10 @@ std::uint64_t decode_table_entry(std::uint64_t entry, const Geometry& geometry) 
 }
 
 Placement decode_l2_entry(std::uint64_t entry, const Geometry& geometry, std::uint32_t version) {
-  if ((entry & compressed_flag) != 0) return decode_compressed(entry, geometry);
+  if ((entry & l2_entry_compressed) != 0) return decode_compressed(entry, geometry);
   const HostOffset at{entry & entry_offset_mask};
   if (!geometry.is_cluster_aligned(at)) corrupt("an L2 entry is not aligned to a cluster");
-  if ((entry & zero_flag) != 0) {
+  if ((entry & l2_entry_zero) != 0) {
     if (version < 3) corrupt("a version 2 image has a zero cluster");
     return ZeroCluster{at};
   }
@@ -52,7 +56,7 @@ std::uint64_t encode_compressed_entry(HostExtent extent, const Geometry& geometr
   CHECK(extent.at.value + extent.length - 1 <= geometry.compressed_offset_max());
   const std::uint64_t last_sector = (extent.at.value + extent.length - 1) / sector_size;
   const std::uint64_t further_sectors = last_sector - extent.at.value / sector_size;
-  return compressed_flag | further_sectors << geometry.compressed_size_shift() | extent.at.value;
+  return l2_entry_compressed | further_sectors << geometry.compressed_size_shift() | extent.at.value;
 }
 
 HostClusters clusters_referenced(const Placement& placement, const Geometry& geometry) {

@@ -14,6 +14,7 @@ namespace qcow2 {
 
 inline constexpr std::uint64_t entry_offset_mask = host_offset_max & ~511ull;
 inline constexpr std::uint64_t entry_copied = 1ull << 63;
+inline constexpr std::uint64_t table_entry_reserved_mask = ~(entry_copied | entry_offset_mask);
 
 /// Where a table of the next level lies; a zero entry names none. Throws corrupt_image for reserved bits or an offset
 /// that is not a cluster's start. Offset 0 would be the header, so it always means "none".
@@ -29,6 +30,8 @@ constexpr std::uint64_t encode_l1_entry(HostOffset table) { return table.value |
 //                   |    0   |   1   | further 512-byte sectors | host byte offset |     x = 70 - cluster_bits
 //
 // A compressed fragment starts at any byte and ends somewhere within its last sector.
+
+inline constexpr std::uint64_t l2_entry_compressed = 1ull << 62;
 
 struct Unallocated {};
 
@@ -50,6 +53,11 @@ Placement decode_l2_entry(std::uint64_t entry, const Geometry& geometry, std::ui
 
 inline constexpr std::uint64_t l2_entry_unallocated = 0;
 inline constexpr std::uint64_t l2_entry_zero = 1;  ///< version 3 only
+inline constexpr std::uint64_t standard_entry_reserved_mask =
+    ~(entry_copied | l2_entry_compressed | entry_offset_mask | l2_entry_zero);
+
+/// What a compressed entry names, whether it can be true or not.
+HostExtent compressed_extent(std::uint64_t entry, const Geometry& geometry);
 /// `at` must be a cluster's start.
 std::uint64_t encode_standard_entry(HostOffset at);
 /// `extent` is the fragment's exact bytes: not empty, within the geometry's reach, not longer than a cluster.

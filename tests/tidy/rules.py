@@ -20,7 +20,9 @@ MAY_INCLUDE = {
     "qcow2/host": {"core", "qcow2/format", "qcow2/codec", "qcow2/host"},
     "qcow2/map": {"core", "qcow2/format", "qcow2/codec", "qcow2/host", "qcow2/map"},
     "qcow2/flow": {"core", "qcow2/format", "qcow2/codec", "qcow2/host", "qcow2/map", "qcow2/flow"},
-    "qcow2": {"core", "qcow2", "qcow2/format", "qcow2/codec", "qcow2/host", "qcow2/map", "qcow2/flow"},
+    "qcow2/offline": {"core", "qcow2/format", "qcow2/codec", "qcow2/offline"},
+    "qcow2": {"core", "qcow2", "qcow2/format", "qcow2/codec", "qcow2/host", "qcow2/map", "qcow2/flow",
+              "qcow2/offline"},
     "fuse": {"core", "fuse"},
 }
 OPEN_TO_ALL_OF_QCOW2 = {"qcow2/limits.h"}

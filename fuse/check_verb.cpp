@@ -1,0 +1,108 @@
+// `qcowfs check`: whether an image is sound, for people and, with the names that qemu-img uses, for programs.
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <thread>
+
+#include "core/error.h"
+#include "fuse/verbs.h"
+#include "qcow2/check.h"
+
+namespace fuse {
+namespace {
+
+// As of qemu-img check.
+enum CheckStatus { check_clean = 0, check_failed = 1, check_corrupt = 2, check_leaks = 3, check_unsupported = 63 };
+
+CheckStatus status_of(const qcow2::CheckResult& result) {
+  if (result.check_errors != 0) return check_failed;
+  if (result.corruptions != 0) return check_corrupt;
+  return result.leaks != 0 ? check_leaks : check_clean;
+}
+
+std::string for_programs(const std::string& image, const qcow2::CheckResult& result) {
+  boost::json::object object;
+  object["filename"] = image;
+  object["format"] = "qcow2";
+  object["check-errors"] = result.check_errors;
+  object["corruptions"] = result.corruptions;
+  object["leaks"] = result.leaks;
+  object["image-end-offset"] = result.image_end;
+  object["total-clusters"] = result.total;
+  object["allocated-clusters"] = result.allocated;
+  object["fragmented-clusters"] = result.fragmented;
+  object["compressed-clusters"] = result.compressed;
+  if (result.undecodable) object["undecodable-clusters"] = *result.undecodable;
+  object["problems"] = boost::json::array(result.problems.begin(), result.problems.end());
+  return boost::json::serialize(object);
+}
+
+std::string counted(std::uint64_t count, const char* one, const char* many) {
+  return std::to_string(count) + " " + (count == 1 ? one : many);
+}
+
+std::string percent(std::uint64_t part, std::uint64_t whole) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.2f %%",
+                whole == 0 ? 0 : 100 * static_cast<double>(part) / static_cast<double>(whole));
+  return text;
+}
+
+std::string verdict(const qcow2::CheckResult& result) {
+  std::string text;
+  if (result.corruptions != 0) {
+    text += counted(result.corruptions, "corruption", "corruptions") +
+            ": data may be lost, and writing to the image may lose more.\n";
+  }
+  if (result.leaks != 0) {
+    text += counted(result.leaks, "leaked cluster", "leaked clusters") + ": space is wasted, no data is in danger.\n";
+  }
+  if (result.check_errors != 0) {
+    text += counted(result.check_errors, "cluster", "clusters") + " could not be examined: there may be more.\n";
+  }
+  if (text.empty()) text = "The image is sound.\n";
+  return text;
+}
+
+std::string for_people(const qcow2::CheckResult& result) {
+  std::string text;
+  for (const std::string& problem : result.problems) text += problem + "\n";
+  if (result.problems_left_out != 0) text += "and " + std::to_string(result.problems_left_out) + " more\n";
+  if (!text.empty()) text += "\n";
+  text += verdict(result);
+  if (result.undecodable) {
+    text += *result.undecodable == 0
+                ? "Every compressed cluster decodes.\n"
+                : counted(*result.undecodable, "compressed cluster does", "compressed clusters do") + " not decode.\n";
+  }
+  text += std::to_string(result.allocated) + " of " + counted(result.total, "cluster is", "clusters are") +
+          " allocated (" + percent(result.allocated, result.total) + "), of these " +
+          percent(result.fragmented, result.allocated) + " fragmented, " +
+          percent(result.compressed, result.allocated) + " compressed.\n";
+  return text + "The image ends at byte " + std::to_string(result.image_end) + ".\n";
+}
+
+}  // namespace
+
+int run_check(const CheckOptions& options) {
+  try {
+    const qcow2::CheckOptions how{options.data, std::thread::hardware_concurrency()};
+    const std::optional<qcow2::CheckResult> result = qcow2::check_image(options.image, how);
+    if (!result) {
+      complain(options.image + ": not a qcow2 image; nothing else can be checked");
+      return check_unsupported;
+    }
+    const std::string text = options.json ? for_programs(options.image, *result) + "\n" : for_people(*result);
+    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+    return status_of(*result);
+  } catch (const std::exception& error) {
+    complain(core::describe(error));
+    return check_failed;
+  }
+}
+
+}  // namespace fuse

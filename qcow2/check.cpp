@@ -1,0 +1,110 @@
+#include "qcow2/check.h"
+
+#include <cerrno>
+#include <limits>
+
+#include "core/big_endian.h"
+#include "core/error.h"
+#include "core/file_lock.h"
+#include "qcow2/offline/fragment_check.h"
+#include "qcow2/offline/reference_walk.h"
+
+namespace qcow2 {
+namespace {
+
+static_assert(FragmentCheck::kept_max >= Findings::sentences_max);
+
+constexpr std::uint64_t host_clusters_max = std::numeric_limits<std::int32_t>::max();  // as QEMU
+
+bool is_qcow2(const ReadOnlyFile& file) {
+  const std::vector<std::byte> magic = file.read(HostOffset{header_field::magic}, 4);
+  return magic.size() == 4 && core::load_big_endian<std::uint32_t>(magic, 0) == header_magic;
+}
+
+std::uint64_t checked_host_clusters(const ReadOnlyFile& file, const Geometry& geometry) {
+  const std::uint64_t clusters = geometry.host_clusters(file.size());
+  if (clusters > host_clusters_max) {
+    core::fail_errno(EFBIG, file.path() + ": the file has too many clusters to check");
+  }
+  return clusters;
+}
+
+/// One check from beginning to end.
+class Check {
+ public:
+  Check(const ReadOnlyFile& file, const CheckOptions& options)
+      : file_(file),
+        options_(options),
+        layout_(read_layout(file)),
+        snapshots_(read_snapshot_table(file, layout_.header)),
+        stored_(file, layout_.header),
+        counts_(checked_host_clusters(file, layout_.geometry()), layout_.geometry().refcount_max()),
+        references_(layout_.geometry(), file.size(), counts_, findings_),
+        tables_(file, layout_, stored_, references_, findings_) {}
+
+  CheckResult run() {
+    if (options_.data) {
+      decoding_.emplace(file_, layout_.header, options_.threads);
+      tables_.send_fragments_to([this](std::vector<Fragment> fragments) { decoding_->submit(std::move(fragments)); });
+    }
+    count_content(file_, layout_, snapshots_, tables_, references_, findings_);
+    count_refcount_structure(layout_, stored_, references_, findings_);
+    const HostOffset end = compare_refcounts(layout_, stored_, counts_, findings_);
+    if (decoding_) take_over_undecodable();
+    return result(end);
+  }
+
+ private:
+  void take_over_undecodable() {
+    decoding_->finish();
+    const std::vector<Fragment>& known = decoding_->undecodable_fragments();
+    for (std::uint64_t i = 0; i < decoding_->undecodable(); ++i) {
+      // Those that it did not keep are beyond the last sentence that the findings keep.
+      findings_.corruption([&] { return i < known.size() ? say_undecodable(known[i]) : std::string(); });
+    }
+  }
+
+  std::string say_undecodable(const Fragment& fragment) const {
+    std::string sentence = "guest byte " + in_hex(fragment.guest.value);
+    if (fragment.owner != 0) sentence += " of snapshot " + in_quotes(snapshots_.snapshots[fragment.owner - 1].name);
+    return sentence + ": its compressed data at host byte " + in_hex(fragment.extent.at.value) + " does not decode";
+  }
+
+  CheckResult result(HostOffset end) const {
+    CheckResult result;
+    result.corruptions = findings_.corruptions();
+    result.leaks = findings_.leaks();
+    result.check_errors = findings_.check_errors();
+    result.image_end = end.value;
+    result.total = layout_.geometry().guest_clusters(layout_.disk_size());
+    result.allocated = tables_.use().allocated;
+    result.fragmented = tables_.use().fragmented;
+    result.compressed = tables_.use().compressed;
+    if (decoding_) result.undecodable = decoding_->undecodable();
+    result.problems = findings_.sentences();
+    result.problems_left_out = findings_.sentences_left_out();
+    return result;
+  }
+
+  const ReadOnlyFile& file_;
+  const CheckOptions& options_;
+  Findings findings_;
+  ImageLayout layout_;
+  SnapshotTable snapshots_;
+  StoredRefcounts stored_;
+  ReferenceCounts counts_;
+  HostReferences references_;
+  TableWalk tables_;
+  std::optional<FragmentCheck> decoding_;
+};
+
+}  // namespace
+
+std::optional<CheckResult> check_image(const std::string& path, const CheckOptions& options) {
+  const ReadOnlyFile file(path);
+  core::lock_image(file.descriptor(), core::Access::read_only, path);
+  if (!is_qcow2(file)) return std::nullopt;
+  return Check(file, options).run();
+}
+
+}  // namespace qcow2

@@ -1,0 +1,45 @@
+// The directory of persistent bitmaps, and the tables that it names.
+//
+//   entry   0  table offset   8  its entries   12  flags   16  type   17  granularity bits   18  bytes of the name
+//          20  bytes of extra data   24  extra data, name, padding to 8
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "qcow2/offline/image_layout.h"
+
+namespace qcow2 {
+
+struct StoredBitmap {
+  HostExtent table;
+  std::vector<HostOffset> clusters;  ///< what the table names
+};
+
+/// Calls `visit` with each in turn, so that one table at a time is in memory. Throws corrupt_image where QEMU would not
+/// open the image.
+class BitmapReader {
+ public:
+  BitmapReader(const ReadOnlyFile& file, const ImageLayout& layout);
+
+  template <class Visit>
+  void for_each(Visit visit) {
+    while (const std::vector<std::byte>::size_type left = directory_.size() - at_) visit(next(left));
+    expect_all();
+  }
+
+ private:
+  StoredBitmap next(std::size_t left);
+  std::vector<HostOffset> read_table(HostExtent table, const std::string& name) const;
+  bool covers_disk(std::uint32_t table_entries, unsigned granularity_bits) const;
+  void expect_all() const;
+  void require(bool holds, const std::string& what) const;
+
+  const ReadOnlyFile& file_;
+  const ImageLayout& layout_;
+  std::vector<std::byte> directory_;
+  std::size_t at_ = 0;
+  std::uint32_t seen_ = 0;
+};
+
+}  // namespace qcow2

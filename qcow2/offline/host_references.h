@@ -1,0 +1,50 @@
+// Counts references to host clusters, and knows which cannot be counted.
+#pragma once
+
+#include <string>
+
+#include "qcow2/format/geometry.h"
+#include "qcow2/offline/findings.h"
+#include "qcow2/offline/reference_counts.h"
+
+namespace qcow2 {
+
+/// Ownership  Borrows what it is given.
+/// Threads    One at a time.
+class HostReferences {
+ public:
+  HostReferences(const Geometry& geometry, std::uint64_t file_size, ReferenceCounts& counts, Findings& findings)
+      : geometry_(geometry), file_size_(file_size), counts_(counts), findings_(findings) {}
+
+  const ReferenceCounts& counts() const { return counts_; }
+
+  /// One more for every cluster that `extent` touches. False, and a corruption, where it reaches outside the file;
+  /// `who()` names what refers to it. The last cluster of an image may lack its end.
+  template <class Who>
+  bool add(HostExtent extent, Who who) {
+    if (extent.length == 0) return true;
+    if (!within_file(extent)) {
+      findings_.corruption([&] { return say_outside(who(), extent); });
+      return false;
+    }
+    const HostClusters touched = geometry_.clusters_touched(extent);
+    for (std::uint64_t i = 0; i < touched.count; ++i) add_one(touched.first + i);
+    return true;
+  }
+
+ private:
+  bool within_file(HostExtent extent) const {
+    const std::uint64_t reach = file_size_ + geometry_.cluster_size() - 1;
+    return extent.length <= reach && extent.at.value <= reach - extent.length;
+  }
+
+  void add_one(HostCluster cluster);
+  static std::string say_outside(const std::string& who, HostExtent extent);
+
+  Geometry geometry_;
+  std::uint64_t file_size_;
+  ReferenceCounts& counts_;
+  Findings& findings_;
+};
+
+}  // namespace qcow2

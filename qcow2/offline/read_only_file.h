@@ -1,0 +1,42 @@
+// The image file for work on images that are not mounted: blocking reads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/unique_fd.h"
+#include "qcow2/format/addresses.h"
+
+namespace qcow2 {
+
+/// Units    Bytes of the file, any alignment.
+/// Errors   Throws core::Error that names the path.
+/// Threads  Every method may be called from any number of threads at once.
+class ReadOnlyFile {
+ public:
+  /// Accepts a regular file or a block device.
+  explicit ReadOnlyFile(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  int descriptor() const { return fd_.get(); }  ///< borrowed: for locks
+  std::uint64_t size() const { return size_; }  ///< when it was opened
+  std::uint64_t allocated_size() const { return allocated_size_; }
+
+  /// What there is of [at, at + length).
+  std::vector<std::byte> read(HostOffset at, std::size_t length) const;
+  /// Fills `target`, beyond the end of the file with zeros, as QEMU reads it.
+  void read_or_zeros(HostOffset at, core::MutableBytes target) const;
+  std::vector<std::byte> read_or_zeros(HostOffset at, std::size_t length) const;
+
+ private:
+  std::size_t read_some(HostOffset at, core::MutableBytes target) const;
+
+  std::string path_;
+  core::UniqueFd fd_;
+  std::uint64_t size_ = 0;
+  std::uint64_t allocated_size_ = 0;
+};
+
+}  // namespace qcow2

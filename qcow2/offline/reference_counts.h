@@ -1,0 +1,41 @@
+// How many references were found to each host cluster of an image.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "qcow2/format/addresses.h"
+
+namespace qcow2 {
+
+/// Two bytes a cluster, and only for those parts of the file that something refers to; the few counts that do not fit
+/// stand aside.
+/// Threads  One at a time.
+class ReferenceCounts {
+ public:
+  /// Of clusters [0, clusters). A count does not rise above `count_max`: what the image's own width can hold.
+  ReferenceCounts(std::uint64_t clusters, std::uint64_t count_max);
+
+  std::uint64_t clusters() const { return clusters_; }
+  std::uint64_t get(HostCluster cluster) const;
+  /// Adds one. False where the count is at its maximum, and stays there. A cluster beyond the end extends it.
+  bool add(HostCluster cluster);
+  /// The first cluster from `from` on that may have been counted; clusters() where there is none.
+  HostCluster next_candidate(HostCluster from) const;
+
+ private:
+  static constexpr std::uint64_t chunk_counts = 1 << 14;
+  static constexpr std::uint16_t stands_aside = 0xffff;
+  using Chunk = std::unique_ptr<std::uint16_t[]>;
+
+  std::uint16_t& slot(HostCluster cluster);
+
+  std::uint64_t clusters_;
+  std::uint64_t count_max_;
+  std::vector<Chunk> chunks_;
+  std::unordered_map<std::uint64_t, std::uint64_t> large_;  // by cluster
+};
+
+}  // namespace qcow2

@@ -1,0 +1,124 @@
+#include "qcow2/offline/reference_walk.h"
+
+#include <algorithm>
+
+#include "qcow2/offline/bitmap_directory.h"
+
+namespace qcow2 {
+namespace {
+
+void check_snapshot_entries(const ImageLayout& layout, const SnapshotTable& table, Findings& findings) {
+  if (layout.external_data() && !table.snapshots.empty()) {
+    findings.corruption([] { return "snapshots in an image with an external data file"; });
+  }
+  if (layout.header.version < 3) return;
+  for (const Snapshot& snapshot : table.snapshots) {
+    if (snapshot.extra_data_size >= snapshot_extra_data_v3_min) continue;
+    findings.corruption(
+        [&] { return "snapshot " + in_quotes(snapshot.name) + ": its entry in the snapshot table is incomplete"; });
+  }
+}
+
+void count_bitmaps(const ReadOnlyFile& file, const ImageLayout& layout, HostReferences& references) {
+  if (!layout.bitmaps) return;
+  references.add(layout.bitmaps->extent, [] { return std::string("the bitmap directory"); });
+  BitmapReader(file, layout).for_each([&](const StoredBitmap& bitmap) {
+    references.add(bitmap.table, [] { return std::string("the table of a bitmap"); });
+    for (const HostOffset at : bitmap.clusters) {
+      references.add({at, layout.geometry().cluster_size()}, [] { return std::string("a cluster of a bitmap"); });
+    }
+  });
+}
+
+/// Holds one cluster's two counts against each other; remembers the last cluster that either knows of.
+class Comparison {
+ public:
+  Comparison(const Geometry& geometry, Findings& findings) : geometry_(geometry), findings_(findings) {}
+
+  void compare(HostCluster cluster, std::uint64_t stored, std::uint64_t counted) {
+    if (stored != 0 || counted != 0) last_ = cluster;
+    if (stored == counted) return;
+    const auto sentence = [&] {
+      return "host byte " + in_hex(geometry_.start_of(cluster).value) + ": " +
+             (stored < counted ? "refcount " : "leaked cluster, refcount ") + std::to_string(stored) + ", but " +
+             std::to_string(counted) + (counted == 1 ? " reference" : " references");
+    };
+    if (stored < counted) return findings_.corruption(sentence);
+    findings_.leak(sentence);
+  }
+
+  HostOffset end() const { return geometry_.start_of(last_ + 1); }
+
+ private:
+  Geometry geometry_;
+  Findings& findings_;
+  HostCluster last_;
+};
+
+}  // namespace
+
+void count_content(const ReadOnlyFile& file, const ImageLayout& layout, const SnapshotTable& snapshots,
+                   TableWalk& tables, HostReferences& references, Findings& findings) {
+  const auto count = [&](HostExtent extent, const char* name) {
+    references.add(extent, [name] { return std::string(name); });
+  };
+  count({HostOffset{0}, layout.geometry().cluster_size()}, "the header");
+  tables.walk_disk();
+  check_snapshot_entries(layout, snapshots, findings);
+  for (std::size_t i = 0; i < snapshots.snapshots.size(); ++i) tables.walk_snapshot(snapshots.snapshots[i], i);
+  count({layout.header.snapshot_table, snapshots.length}, "the snapshot table");
+  if (layout.luks_header) count(*layout.luks_header, "the encryption header");
+  count_bitmaps(file, layout, references);
+}
+
+void count_refcount_structure(const ImageLayout& layout, const StoredRefcounts& stored, HostReferences& references,
+                              Findings& findings) {
+  const Geometry& geometry = layout.geometry();
+  references.add({layout.header.refcount_table, stored.table().size() * 8},
+                 [] { return std::string("the refcount table"); });
+  for (std::size_t i = 0; i < stored.table().size(); ++i) {
+    const std::uint64_t word = stored.table()[i];
+    if (word == 0) continue;
+    const auto corrupt = [&](const std::string& what) {
+      findings.corruption([&] { return "refcount table entry " + std::to_string(i) + ": " + what; });
+    };
+    const HostOffset at{word & ~refcount_entry_reserved_mask};
+    if ((word & refcount_entry_reserved_mask) != 0) {
+      corrupt("has reserved bits set: " + in_hex(word));
+    } else if (!geometry.is_cluster_aligned(at)) {
+      corrupt("its block does not start at a cluster: " + in_hex(at.value));
+    } else if (geometry.cluster_of(at).value >= references.counts().clusters()) {
+      corrupt("its block lies outside the file, at " + in_hex(at.value));
+    } else {
+      references.add({at, geometry.cluster_size()}, [] { return std::string("a refcount block"); });
+      const std::uint64_t count = references.counts().get(geometry.cluster_of(at));
+      if (count != 1) corrupt("its block has " + std::to_string(count) + " references");
+    }
+  }
+}
+
+HostOffset compare_refcounts(const ImageLayout& layout, StoredRefcounts& stored, const ReferenceCounts& counts,
+                             Findings& findings) {
+  const Geometry& geometry = layout.geometry();
+  Comparison comparison(geometry, findings);
+  const std::uint64_t per_block = geometry.refcounts_per_block();
+  for (std::uint64_t first = 0; first < counts.clusters(); first += per_block) {
+    const std::uint64_t end = std::min(first + per_block, counts.clusters());
+    const std::optional<HostOffset> block = stored.block(first / per_block);
+    if (!block) {
+      for (HostCluster at = counts.next_candidate({first}); at.value < end; at = counts.next_candidate(at + 1)) {
+        comparison.compare(at, 0, counts.get(at));
+      }
+    } else if (!stored.is_readable(*block)) {
+      findings.unexaminable(end - first, [&] {
+        return "host bytes " + in_hex(geometry.start_of(HostCluster{first}).value) + " to " +
+               in_hex(geometry.start_of(HostCluster{end}).value) + ": their refcounts cannot be read";
+      });
+    } else {
+      for (HostCluster at{first}; at.value < end; at = at + 1) comparison.compare(at, *stored.get(at), counts.get(at));
+    }
+  }
+  return comparison.end();
+}
+
+}  // namespace qcow2
