@@ -60,6 +60,36 @@ struct InfoOptions {
   bool json = false;
 };
 
+enum class ImageFormat { raw, qcow2 };
+
+/// What stands for stdin or stdout where a raw disk may be piped.
+inline constexpr const char* standard_stream = "-";
+
+struct ConvertOptions {
+  std::string source;
+  std::string target;
+  std::optional<ImageFormat> source_format;  ///< nothing: what the source starts with decides
+  ImageFormat target_format = ImageFormat::qcow2;
+  // Of a qcow2 target:
+  Compression compression = Compression::zlib;
+  std::optional<int> level;
+  bool wide_window = false;
+  std::optional<std::uint64_t> cluster_size;  ///< bytes
+};
+
+struct CompareOptions {
+  std::string left;
+  std::string right;
+  std::optional<ImageFormat> left_format;
+  std::optional<ImageFormat> right_format;
+  bool strict = false;
+};
+
+struct MapOptions {
+  std::string image;
+  bool json = false;
+};
+
 /// What -h asks for.
 struct Printout {
   std::string text;
@@ -68,7 +98,8 @@ struct Printout {
 /// What -V asks for.
 struct ShowVersion {};
 
-using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, Printout, ShowVersion>;
+using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, ConvertOptions, CompareOptions,
+                             MapOptions, Printout, ShowVersion>;
 
 /// One line for the person at the keyboard; ends the program with exit_usage.
 class UsageError : public std::runtime_error {
