@@ -74,7 +74,6 @@ core::Awaitable<void> Conversion::into_image(CopySource& pieces, Progress& progr
   DiskTarget target(*image.disk, options_.target);
   auto copied = copy_disk(engine_, pieces, target, progress);
   co_await and_close(target, std::move(copied));
-  co_await image.file->barrier();  // what closing gave back to the host counts too
 }
 
 core::Awaitable<void> Conversion::into_file(CopySource& pieces, Progress& progress) {

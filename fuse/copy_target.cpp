@@ -56,8 +56,6 @@ core::Awaitable<void> FileTarget::write(core::DiskOffset at, core::SharedBytes b
 core::Awaitable<void> FileTarget::finish(std::uint64_t size) {
   auto truncated = file_.truncate(size);
   co_await naming(name_, std::move(truncated));
-  auto durable = file_.barrier();
-  co_await naming(name_, std::move(durable));
 }
 
 core::Awaitable<void> StreamTarget::write(core::DiskOffset at, core::SharedBytes bytes) {

@@ -48,7 +48,6 @@ class FileTarget final : public CopyTarget {
       : engine_(engine), file_(file), name_(name) {}
   bool in_order() const override { return false; }
   core::Awaitable<void> write(core::DiskOffset at, core::SharedBytes bytes) override;
-  /// Makes it durable.
   core::Awaitable<void> finish(std::uint64_t size) override;
 
  private:

@@ -87,11 +87,17 @@ void UnfinishedFile::create() const {
 }
 
 void UnfinishedFile::publish() {
+  sync();
   const int error = rename_to_new_name(temporary_, path_);
   if (error == EEXIST) refuse_existing(path_);
   if (error != 0) core::fail_errno(error, path_ + ": cannot be given its name");
   doomed = false;
   sync_folder();
+}
+
+void UnfinishedFile::sync() const {
+  const core::UniqueFd fd(::open(temporary_.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd.valid() || ::fsync(fd.get()) != 0) core::fail_errno(errno, path_ + ": cannot be made durable");
 }
 
 // A folder that may be written but not read cannot be synced, and some file systems have no need of it: neither is a

@@ -20,10 +20,11 @@ class UnfinishedFile {
   const std::string& temporary_path() const { return temporary_; }
   /// Makes it, empty.
   void create() const;
-  /// Gives the file its name, durably; what it holds must be durable already. Takes the name from nobody.
+  /// Makes what was written to it durable, and then gives it its name, durably too. Takes the name from nobody.
   void publish();
 
  private:
+  void sync() const;
   void sync_folder() const;
 
   std::string path_;
