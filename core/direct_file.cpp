@@ -78,11 +78,11 @@ bool allocate_blocks(int fd, int mode, FileOffset at, std::uint64_t length, cons
 
 }  // namespace
 
-DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct)
-    : engine_(engine), path_(path) {
+DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct, const std::string& name)
+    : engine_(engine), path_(name) {
   fd_.reset(::open(path.c_str(), open_flags(access) | O_NONBLOCK));  // a FIFO must not hang the open
-  if (!fd_.valid()) fail_errno(errno, path + ": cannot open the image");
-  if (!S_ISREG(status().st_mode)) fail(Errc::bad_argument, path + ": the image is not a regular file");
+  if (!fd_.valid()) fail_errno(errno, name + ": cannot open the image");
+  if (!S_ISREG(status().st_mode)) fail(Errc::bad_argument, name + ": the image is not a regular file");
 
   if (direct != DirectIo::off) {
     const int flags = ::fcntl(fd_.get(), F_GETFL);
@@ -96,9 +96,9 @@ DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, D
       }
     }
     if (!direct_ && direct == DirectIo::on) {
-      fail(Errc::bad_argument, path + ": the file system refuses direct I/O; use -o direct=auto or direct=off");
+      fail(Errc::bad_argument, name + ": the file system refuses direct I/O; use -o direct=auto or direct=off");
     }
-    if (!direct_) spdlog::warn("{}: the file system refuses direct I/O; using the page cache", path);
+    if (!direct_) spdlog::warn("{}: the file system refuses direct I/O; using the page cache", name);
   }
   alignment_ = direct_ ? block_size_ : 1;
 }

@@ -20,7 +20,10 @@ enum class Access { read_only, read_write };
 /// cache with a warning; with DirectIo::on it is an error. Alignment comes from statx, 4096 bytes where it is silent.
 class DirectFile final : public BlockFile {
  public:
-  DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct);
+  DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct)
+      : DirectFile(engine, path, access, direct, path) {}
+  /// `name` is what messages call it.
+  DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct, const std::string& name);
 
   std::size_t block_size() const override { return block_size_; }
   /// Asked of the kernel: writes end in any order, and the end of the file is cut off by what this says.

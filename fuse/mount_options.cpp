@@ -56,6 +56,16 @@ std::uint64_t cache_size(const std::string& value) {
   return *bytes;
 }
 
+bool on_or_off(std::string_view name, const std::string& value) {
+  if (value != "on" && value != "off") reject(name, value, "on or off");
+  return value == "on";
+}
+
+std::string image_format(const std::string& value) {
+  if (value != "raw" && value != "qcow2") reject("backing_format", value, "raw or qcow2");
+  return value;
+}
+
 std::string not_empty(std::string_view name, const std::string& value) {
   if (value.empty()) reject(name, value, "a name");
   return value;
@@ -75,6 +85,15 @@ const std::map<std::string_view, SetFlag> flags = {
 };
 
 const std::map<std::string_view, SetValue> values = {
+    {"snapshot",
+     [](MountOptions& o, const std::string& v) {
+       o.snapshot = not_empty("snapshot", v);
+       o.read_only = true;
+     }},
+    {"backing", [](MountOptions& o, const std::string& v) { o.backing = on_or_off("backing", v); }},
+    {"backing_dir",
+     [](MountOptions& o, const std::string& v) { o.backing_dirs.push_back(not_empty("backing_dir", v)); }},
+    {"backing_format", [](MountOptions& o, const std::string& v) { o.backing_format = image_format(v); }},
     {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
     {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},
     {"window", [](MountOptions& o, const std::string& v) { o.wide_window = wide_window(v); }},

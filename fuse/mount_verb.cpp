@@ -21,6 +21,7 @@
 #include "fuse/mount_plan.h"
 #include "fuse/server.h"
 #include "fuse/verbs.h"
+#include "qcow2/backing_files.h"
 #include "qcow2/image.h"
 
 namespace fuse {
@@ -44,6 +45,7 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   qcow2::ImageOptions image;
   image.name = options.image;
   image.read_only = options.read_only;
+  image.snapshot = options.snapshot;
   image.level = options.level.value_or(image.level);
   if (options.wide_window) image.window = qcow2::Window::wide;
   image.cache_size = options.cache_size.value_or(image.cache_size);
@@ -51,9 +53,21 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   return image;
 }
 
+qcow2::BackingPolicy backing_policy(const MountOptions& options) {
+  qcow2::BackingPolicy policy;
+  policy.allowed = options.backing;
+  policy.directories = options.backing_dirs;
+  policy.direct = options.direct;
+  if (options.backing_format == "raw") policy.unnamed_format = qcow2::ImageFormat::raw;
+  if (options.backing_format == "qcow2") policy.unnamed_format = qcow2::ImageFormat::qcow2;
+  return policy;
+}
+
 core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
                                      const MountPlan& plan, Startup& startup, Control& control) {
-  const qcow2::ImageOptions how = image_options(options);
+  qcow2::BackingFiles backing(engine, options.image, file.descriptor(), backing_policy(options));
+  qcow2::ImageOptions how = image_options(options);
+  how.open_backing = backing.opener(options.image, how.cache_size / 2);
   const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);
   co_await serve(engine, *disk, plan, startup, control);
 }

@@ -23,6 +23,10 @@ struct MountOptions {
   bool debug = false;
   bool read_only = false;
 
+  std::string snapshot;  ///< id or name; read-only then
+  bool backing = true;
+  std::vector<std::string> backing_dirs;
+  std::string backing_format;  ///< raw or qcow2; empty: only what images say
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
   bool wide_window = false;

@@ -28,10 +28,11 @@ class Disk::Changing {
 };
 
 Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
-           const ImageOptions& options)
+           std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options)
     : engine_(engine),
       options_(options),
       version_(header.version),
+      resizable_(header.version >= 3 || header.snapshots == 0),  // else a snapshot does not know its disk's size
       geometry_(header.geometry),
       tables_{header.l1_table, header.l1_entries, header.size},
       refcount_table_(header.refcount_table),
@@ -49,10 +50,13 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
              limits::write_bytes_max),
       fragments_(clusters_, refcounts_, cache_, geometry_, fresh_block_),
       map_(engine, file_, header_sector_, clusters_, geometry_, options.tables_size / 2),
-      reader_(engine, file_, cache_, *codec_, geometry_, version_, budget_.decoded_bytes),
+      backing_(std::move(backing), size_),
+      reader_(engine, file_, cache_, backing_, *codec_, geometry_, version_, budget_.decoded_bytes),
       assembler_(engine, failure_, geometry_, budget_.dirty_bytes),
       placer_(file_, clusters_, fragments_, cache_, geometry_, fresh_block_),
-      encoder_(engine, {assembler_, reader_, readers_, map_, placer_, *codec_, failure_}, geometry_, version_),
+      encoder_(engine, {assembler_, reader_, backing_, readers_, map_, placer_, *codec_, failure_}, geometry_,
+               version_),
+      holes_({assembler_, map_, backing_, readers_}, geometry_, version_),
       commit_(engine, {file_, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
               geometry_),
       admission_({commit_, assembler_, placer_, map_, refcounts_, space_, reader_}, geometry_, budget_,
@@ -81,6 +85,11 @@ void Disk::start() {
 void Disk::require_writable() const {
   if (options_.read_only) core::fail(core::Errc::read_only, options_.name + ": mounted read-only");
   failure_.check_failed();
+}
+
+void Disk::require_resizable() const {
+  if (resizable_) return;
+  core::fail_errno(EOPNOTSUPP, options_.name + ": a version 2 image with snapshots keeps its size");
 }
 
 std::uint64_t Disk::allocated_bytes() const {
@@ -126,17 +135,18 @@ core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core:
     const std::vector<ByteRange> gaps = assembler_.copy_known(cluster, range, target);
     if (gaps.empty()) co_return;
     if (const std::optional<std::uint64_t> entry = map_.find(cluster)) {
-      add_gaps(*entry, range, gaps, target, reading);
+      add_gaps(cluster, *entry, range, gaps, target, reading);
       co_return;
     }
     co_await map_.load(cluster);
   }
 }
 
-void Disk::add_gaps(std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps, core::MutableBytes target,
-                    Reading& reading) {
+void Disk::add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+                    core::MutableBytes target, Reading& reading) {
   for (const ByteRange& gap : gaps) {
-    reading.pieces.push_back({entry, gap.begin, target.subspan(gap.begin - range.begin, gap.length())});
+    const core::MutableBytes part = target.subspan(gap.begin - range.begin, gap.length());
+    reading.pieces.push_back({geometry_.start_of(cluster) + gap.begin, entry, part});
   }
   const bool put_together = gaps.front() != range;
   if (!put_together) return;
@@ -171,10 +181,10 @@ core::Awaitable<void> Disk::zero(core::DiskOffset at, std::uint64_t length) {
   const Changing changing(*this);
   if (at.value >= size_) co_return;
   const GuestOffset end = at + std::min(length, size_ - at.value);
-  co_await zero_range(at, end, version_ >= 3 ? l2_entry_zero : l2_entry_unallocated);
+  co_await zero_range(at, end, Zeros::kept);
 }
 
-core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form) {
+core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, Zeros zeros) {
   const std::uint64_t cluster_size = geometry_.cluster_size();
   while (begin < end) {
     const GuestCluster cluster = geometry_.cluster_of(begin);
@@ -184,11 +194,11 @@ core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, std::
     // The part of the last cluster that lies beyond the disk's end belongs to nobody.
     const bool reaches_cluster_end = length == cluster_size || (begin + length == end && end.value >= size_);
     if (within == 0 && reaches_cluster_end) {
-      if (const GuestCluster next = end_of_nothing(cluster, end); next > cluster) {
+      if (const GuestCluster next = holes_.end_of_nothing(cluster, end); next > cluster) {
         begin = std::min(end, geometry_.start_of(next));
         continue;
       }
-      co_await zero_cluster(cluster, form);
+      co_await zero_cluster(cluster, zeros);
     } else {
       const ByteRange part{within, within + length};
       co_await zero_part(cluster, part);
@@ -197,29 +207,32 @@ core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, std::
   }
 }
 
-GuestCluster Disk::end_of_nothing(GuestCluster cluster, GuestOffset limit) const {
-  const GuestCluster last{geometry_.guest_clusters(limit.value)};
-  GuestCluster end = cluster;
-  if (!map_.surely_unallocated(cluster, end)) return cluster;
-  return assembler_.next_held(cluster, std::min(end, last));
-}
-
 core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
   co_await admission_.admit(size_);
   if (!assembler_.holds(cluster)) {
     const Readers::Ticket ticket = readers_.enter();
     const std::uint64_t entry = co_await map_.entry_of(cluster);
-    const bool is_zero = entry == l2_entry_unallocated || entry == l2_entry_zero;
+    const bool is_nothing = entry == l2_entry_unallocated && !backing_.covers(geometry_.start_of(cluster));
+    const bool is_zero = is_nothing || entry == l2_entry_zero;
     if (is_zero && !assembler_.holds(cluster)) co_return;
   }
   assembler_.write_zeros(cluster, range);
 }
 
-core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, std::uint64_t form) {
+core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, Zeros zeros) {
+  const bool covered = backing_.covers(geometry_.start_of(cluster));
+  const bool must_say = covered || (zeros == Zeros::kept && version_ >= 3);
+  // Then it may become dirty, or get the first entry of a table.
+  if (covered) co_await admission_.admit(std::max(size_, geometry_.start_of(cluster + 1).value));
+  if (covered && version_ < 3 && zeros == Zeros::kept) {
+    assembler_.write_zeros(cluster, {0, geometry_.cluster_size()});  // no entry says it there
+    co_return;
+  }
+  const std::uint64_t form = must_say && version_ >= 3 ? l2_entry_zero : l2_entry_unallocated;
   const Readers::Ticket ticket = readers_.enter();
   const std::uint64_t entry = co_await map_.entry_of(cluster);
   assembler_.forget(cluster);
-  if (entry != l2_entry_unallocated && entry != form) map_.set(cluster, form);
+  if (entry != form && (entry != l2_entry_unallocated || covered)) map_.set(cluster, form);
 }
 
 core::Awaitable<void> Disk::resize(std::uint64_t size) {
@@ -233,16 +246,20 @@ core::Awaitable<void> Disk::resize(std::uint64_t size) {
 }
 
 core::Awaitable<void> Disk::grow(std::uint64_t size) {
+  require_resizable();
   const core::AsyncMutex::Guard alone = co_await growing_.lock();
   if (size <= size_) co_return;
+  // Whatever an earlier owner, a power cut or a longer backing disk has behind the end must not come to light: it is
+  // durably gone, or masked, before the header says that the disk is larger.
+  const GuestOffset old_end{size_};
+  const GuestOffset exposed_end{std::min(size, backing_.size())};
   if (!tail_is_clean_) {
-    // Whatever an earlier owner or a power cut left behind the end must not come to light: it is durably gone before
-    // the header says that the disk is larger.
     const GuestOffset end{std::max(size_, tables_.l1_entries * geometry_.bytes_per_l2_table())};
-    co_await zero_range(GuestOffset{size_}, end, l2_entry_unallocated);
-    co_await commit_.flush();
-    tail_is_clean_ = true;
+    co_await zero_range(old_end, end, Zeros::cut_off);
   }
+  if (old_end < exposed_end) co_await zero_range(old_end, exposed_end, Zeros::kept);
+  if (!tail_is_clean_ || old_end < exposed_end) co_await commit_.flush();
+  tail_is_clean_ = true;
   const bool larger_l1_table = geometry_.l1_entries(size) > map_.l1_entries();
   if (larger_l1_table) co_await admission_.ensure_space(size);
   size_ = size;
@@ -250,13 +267,14 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
 }
 
 core::Awaitable<void> Disk::shrink(std::uint64_t size) {
+  require_resizable();
   reshaping_ = true;
   while (changing_ != 0) co_await shape_free_.wait();
   const std::uint64_t old_size = size_;
   const GuestOffset old_end{core::align_up(old_size, geometry_.cluster_size())};
   std::exception_ptr error;
   try {
-    co_await zero_range(GuestOffset{size}, old_end, l2_entry_unallocated);
+    co_await zero_range(GuestOffset{size}, old_end, Zeros::cut_off);
     size_ = size;
     // The old content is durably gone before the header says so: after a power cut in between, growing again finds
     // zeros.
@@ -282,22 +300,8 @@ core::Awaitable<std::uint64_t> Disk::next_hole(core::DiskOffset at) { return see
 
 core::Awaitable<std::uint64_t> Disk::seek(core::DiskOffset at, Sought sought) {
   if (!options_.read_only) co_await assembler_.drain();  // what is zero is known only once it was encoded
-  const Readers::Ticket ticket = readers_.enter();
-  while (at.value < size_) {
-    const GuestCluster cluster = geometry_.cluster_of(at);
-    GuestCluster next = end_of_nothing(cluster, GuestOffset{size_});
-    bool hole = next > cluster;
-    if (!hole) {
-      next = cluster + 1;
-      const std::uint64_t entry = co_await map_.entry_of(cluster);
-      const Placement placement = decode_l2_entry(entry, geometry_, version_);
-      hole = std::holds_alternative<Unallocated>(placement) || std::holds_alternative<ZeroCluster>(placement);
-      if (assembler_.holds(cluster)) hole = false;
-    }
-    if (hole == (sought == Sought::hole)) co_return at.value;
-    at = geometry_.start_of(next);
-  }
-  co_return size_;
+  const std::uint64_t found = co_await holes_.seek(at, sought, size_);
+  co_return found;
 }
 
 core::Awaitable<void> Disk::keep_committing() {
@@ -333,6 +337,7 @@ core::Awaitable<void> Disk::keep_committing() {
 core::Awaitable<void> Disk::close() {
   if (options_.read_only) {
     co_await cache_.stop();
+    co_await backing_.close();
     co_return;
   }
   closing_ = true;
@@ -355,6 +360,7 @@ core::Awaitable<void> Disk::close() {
   assembler_.close();
   co_await encoder_.join();
   co_await commit_.join();
+  co_await backing_.close();
   failure_.check();
 }
 

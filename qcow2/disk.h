@@ -11,8 +11,10 @@
 #include "core/patient_file.h"
 #include "qcow2/flow/admission.h"
 #include "qcow2/flow/assembler.h"
+#include "qcow2/flow/backing.h"
 #include "qcow2/flow/commit.h"
 #include "qcow2/flow/encoder.h"
+#include "qcow2/flow/holes.h"
 #include "qcow2/flow/placer.h"
 #include "qcow2/flow/reader.h"
 #include "qcow2/format/header.h"
@@ -32,8 +34,9 @@ namespace qcow2 {
 /// See core::GuestDisk for the contract, and flow/commit.cpp for the order in which things become durable.
 class Disk final : public core::GuestDisk {
  public:
+  /// `backing` is null where the image has none.
   Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
-       const ImageOptions& options);
+       std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options);
   ~Disk() override;
 
   /// Reads the tables.
@@ -58,10 +61,11 @@ class Disk final : public core::GuestDisk {
   core::Awaitable<void> close() override;
 
  private:
-  enum class Sought { data, hole };
-  class Changing;  // a change of content is under way
+  enum class Zeros { kept, cut_off };  ///< part of the disk, or beyond its end: there nothing needs to say so
+  class Changing;                      // a change of content is under way
 
   void require_writable() const;
+  void require_resizable() const;
   std::uint64_t size_max() const;
   struct Reading {
     std::vector<Reader::Piece> pieces;
@@ -69,15 +73,13 @@ class Disk final : public core::GuestDisk {
   };
   /// Fills what is dirty of `range`, and adds to `reading` where the rest is to be read.
   core::Awaitable<void> look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target, Reading& reading);
-  void add_gaps(std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps, core::MutableBytes target,
-                Reading& reading);
-  core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, std::uint64_t form);
+  void add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+                core::MutableBytes target, Reading& reading);
+  core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, Zeros zeros);
   core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);
-  core::Awaitable<void> zero_cluster(GuestCluster cluster, std::uint64_t form);
+  core::Awaitable<void> zero_cluster(GuestCluster cluster, Zeros zeros);
   core::Awaitable<void> grow(std::uint64_t size);
   core::Awaitable<void> shrink(std::uint64_t size);
-  /// Behind the clusters from `cluster` on that surely hold nothing; `cluster` itself where it may hold something.
-  GuestCluster end_of_nothing(GuestCluster cluster, GuestOffset limit) const;
   core::Awaitable<std::uint64_t> seek(core::DiskOffset at, Sought sought);
   core::Awaitable<void> keep_committing();
   core::Awaitable<void> finish();
@@ -85,6 +87,7 @@ class Disk final : public core::GuestDisk {
   core::Engine& engine_;
   ImageOptions options_;
   std::uint32_t version_;
+  bool resizable_;
   Geometry geometry_;
   GuestMap::Tables tables_;
   HostOffset refcount_table_;
@@ -104,10 +107,12 @@ class Disk final : public core::GuestDisk {
   FragmentAllocator fragments_;
   Readers readers_;
   GuestMap map_;
+  Backing backing_;
   Reader reader_;
   Assembler assembler_;
   Placer placer_;
   Encoder encoder_;
+  Holes holes_;
   Commit commit_;
   Admission admission_;
 

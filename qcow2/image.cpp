@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "core/fail_stop.h"
 #include "qcow2/disk.h"
+#include "qcow2/snapshots.h"
 
 namespace qcow2 {
 namespace {
@@ -37,6 +38,15 @@ core::Awaitable<void> clear_autoclear_features(core::BlockFile& file, HeaderSect
   co_await file.barrier();  // ---- below this line the content may change: nobody takes their word for it any more
 }
 
+core::Awaitable<std::unique_ptr<core::GuestDisk>> open_backing(const BackingReference& reference,
+                                                               const ImageOptions& options) {
+  if (!options.open_backing) {
+    core::fail(core::Errc::unsupported_feature, options.name + ": it has a backing file, " + reference.name);
+  }
+  std::unique_ptr<core::GuestDisk> backing = co_await options.open_backing(reference);
+  co_return backing;
+}
+
 }  // namespace
 
 core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engine, core::BlockFile& file,
@@ -44,16 +54,22 @@ core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engin
   const std::uint64_t length = std::min<std::uint64_t>(file.size(), header_bytes_switched);
   core::Buffer first_sector(header_bytes_switched);
   co_await file.read_at(HostOffset{0}, first_sector.span());
-  const Header header = parse_header(first_sector.span().first(length), options.name);
+  Header header = parse_header(first_sector.span().first(length), options.name);
   refuse_unserved(header, !options.read_only, options.name);
+  if (!options.snapshot.empty()) {
+    CHECK(options.read_only);
+    const std::vector<Snapshot> snapshots = co_await read_snapshots(file, header, options.name);
+    header = header_at_snapshot(header, snapshots, options.snapshot, options.name);
+  }
 
   core::Buffer first_cluster(header.geometry.cluster_size());
   co_await file.read_at(HostOffset{0}, first_cluster.span());
-  parse_extensions(header, first_cluster.span(), options.name);
-
   require_tables_within_file(header, file.size(), options.name);
+  const std::optional<BackingReference> reference = find_backing(header, first_cluster.span(), options.name);
+  std::unique_ptr<core::GuestDisk> backing;
+  if (reference) backing = co_await open_backing(*reference, options);
 
-  auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), options);
+  auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), std::move(backing), options);
   try {
     co_await disk->open();
     if (!options.read_only) co_await clear_autoclear_features(file, disk->header_sector(), header, options.name);

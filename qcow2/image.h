@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -9,6 +10,7 @@
 #include "core/engine.h"
 #include "core/guest_disk.h"
 #include "qcow2/codec/codec.h"
+#include "qcow2/format/header.h"
 
 namespace qcow2 {
 
@@ -16,10 +18,14 @@ struct ImageOptions {
   bool read_only = false;
   int level = level_default;             ///< level_min (fastest) to level_max (smallest)
   Window window = Window::narrow;        ///< of deflate streams written
-  std::uint64_t cache_size = 144 << 20;   ///< bytes for dirty, compressed and decoded clusters together
+  std::uint64_t cache_size = 144 << 20;  ///< bytes for dirty, compressed and decoded clusters together
   std::uint64_t tables_size = 16 << 20;  ///< bytes for parts of tables, half of them L2 tables, half refcounts
   unsigned commit_interval_ms = 5000;    ///< dirty data older than this is made durable in the background
   std::string name = "image";            ///< what messages call the image: its path
+  std::string snapshot;                  ///< id or name: the disk as it was then, read-only; empty: as it is now
+  /// Opens the disk that the image was derived from, or throws why that must not be. Images that have one are refused
+  /// where there is no such function.
+  std::function<core::Awaitable<std::unique_ptr<core::GuestDisk>>(BackingReference)> open_backing;
 };
 
 /// Opens the image in `file`. Throws core::Error with one line that names the image and says what is wrong:

@@ -67,7 +67,8 @@ core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>
     for (Work& work : works) {
       work.cluster = work.sealed->bytes.over(std::exchange(work.base, std::nullopt));
       const core::Bytes bytes = work.cluster.bytes;
-      if (is_all_zero(bytes)) continue;
+      const bool zero_needs_bytes = version_ < 3 && must_say_zero(work.sealed->guest);
+      if (!zero_needs_bytes && is_all_zero(bytes)) continue;
       const core::MutableBytes room = scratch.span().subspan(used, geometry_.compressed_bytes_max());
       const std::optional<std::size_t> length = rooms_.codec.compress(bytes, room);
       work.form = length ? Form::compressed : Form::standard;
@@ -107,8 +108,9 @@ core::Awaitable<void> Encoder::find_base(Work& work) {
   const Readers::Ticket ticket = rooms_.readers.enter();
   const std::uint64_t entry = co_await entry_of(work.sealed->guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
-  if (std::holds_alternative<Unallocated>(placement) || std::holds_alternative<ZeroCluster>(placement)) co_return;
-  work.base = co_await rooms_.reader.whole(entry);
+  if (std::holds_alternative<ZeroCluster>(placement)) co_return;
+  if (std::holds_alternative<Unallocated>(placement) && !must_say_zero(work.sealed->guest)) co_return;
+  work.base = co_await rooms_.reader.whole(work.sealed->guest, entry);
 }
 
 core::Awaitable<std::uint64_t> Encoder::entry_of(GuestCluster cluster) {
@@ -166,7 +168,8 @@ core::Awaitable<void> Encoder::name(const SealedCluster& sealed, std::uint64_t e
     rooms_.map.lose(clusters_referenced(decode_l2_entry(entry, geometry_, version_), geometry_));
     co_return;
   }
-  const bool stays_unallocated = old_entry == l2_entry_unallocated && entry == l2_entry_zero;
+  const bool stays_unallocated =
+      old_entry == l2_entry_unallocated && entry == l2_entry_zero && !must_say_zero(sealed.guest);
   if (!stays_unallocated && old_entry != entry) rooms_.map.set(sealed.guest, entry);
 }
 

@@ -26,6 +26,7 @@ class Encoder {
   struct Rooms {
     Assembler& assembler;
     Reader& reader;
+    Backing& backing;
     Readers& readers;
     GuestMap& map;
     Placer& placer;
@@ -49,6 +50,8 @@ class Encoder {
   core::Awaitable<bool> place(Work& work, core::SharedBytes scratch);
   core::Awaitable<bool> overwrite(GuestCluster guest, core::SharedBytes cluster);
   core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
+  /// Whether a cluster of zeros is told from one that shows what lies below.
+  bool must_say_zero(GuestCluster cluster) const { return rooms_.backing.covers(geometry_.start_of(cluster)); }
   core::Awaitable<void> name(const SealedCluster& sealed, std::uint64_t entry);
   void put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error);
 

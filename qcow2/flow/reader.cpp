@@ -16,6 +16,12 @@ namespace {
   core::fail_errno(EIO, "the compressed cluster at host byte " + std::to_string(at.value) + " is damaged");
 }
 
+// The disk below is best asked for much at once.
+bool continues(const Reader::Piece& before, const Reader::Piece& piece) {
+  return before.at + before.target.size() == piece.at &&
+         before.target.data() + before.target.size() == piece.target.data();
+}
+
 }  // namespace
 
 struct Reader::Flight {
@@ -25,26 +31,35 @@ struct Reader::Flight {
   core::WaitList waiting;
 };
 
-Reader::Reader(core::Engine& engine, core::BlockFile& file, CompressedWriteCache& cache, const Codec& codec,
-               const Geometry& geometry, std::uint32_t version, std::uint64_t decoded_bytes_max)
+Reader::Reader(core::Engine& engine, core::BlockFile& file, CompressedWriteCache& cache, Backing& backing,
+               const Codec& codec, const Geometry& geometry, std::uint32_t version, std::uint64_t decoded_bytes_max)
     : engine_(engine),
       file_(file),
       cache_(cache),
+      backing_(backing),
       codec_(codec),
       geometry_(geometry),
       version_(version),
       decoded_(decoded_bytes_max) {}
 
-core::Awaitable<void> Reader::read(std::uint64_t entry, std::uint64_t within, core::MutableBytes target) {
-  const Placement placement = decode_l2_entry(entry, geometry_, version_);
+core::Awaitable<void> Reader::read(Piece piece) {
+  const std::uint64_t within = geometry_.within_cluster(piece.at);
+  const core::MutableBytes target = piece.target;
+  const Placement placement = decode_l2_entry(piece.entry, geometry_, version_);
   if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
     const core::SharedBytes cluster = co_await decoded(compressed->extent, Keep::yes);
     std::memcpy(target.data(), cluster.bytes.data() + within, target.size());
   } else if (const auto* standard = std::get_if<StandardCluster>(&placement)) {
     co_await cache_.read(standard->at + within, target);  // clusters smaller than a block pass through the cache too
+  } else if (std::holds_alternative<Unallocated>(placement)) {
+    co_await backing_.read(piece.at, target);
   } else {
     std::memset(target.data(), 0, target.size());
   }
+}
+
+bool Reader::shows_backing(const Piece& piece) const {
+  return piece.entry == l2_entry_unallocated && backing_.covers(piece.at);
 }
 
 // Where it is compressed and all of it is wanted, and nobody has it in memory.
@@ -58,13 +73,16 @@ std::optional<HostExtent> Reader::whole_fragment(const Piece& piece) {
 
 core::Awaitable<void> Reader::read_all(std::vector<Piece> pieces) {
   if (pieces.size() == 1) {
-    co_await read(pieces.front().entry, pieces.front().within, pieces.front().target);
+    co_await read(pieces.front());
     co_return;
   }
   std::vector<Wanted> wanted;
   std::vector<Piece> others;
   for (const Piece& piece : pieces) {
-    if (const std::optional<HostExtent> fragment = whole_fragment(piece)) {
+    if (shows_backing(piece) && !others.empty() && shows_backing(others.back()) && continues(others.back(), piece)) {
+      core::MutableBytes& before = others.back().target;
+      before = core::MutableBytes(before.data(), before.size() + piece.target.size());
+    } else if (const std::optional<HostExtent> fragment = whole_fragment(piece)) {
       wanted.push_back({*fragment, piece.target});
     } else {
       others.push_back(piece);
@@ -73,7 +91,7 @@ core::Awaitable<void> Reader::read_all(std::vector<Piece> pieces) {
   std::sort(wanted.begin(), wanted.end(),
             [](const Wanted& one, const Wanted& other) { return one.fragment.at < other.fragment.at; });
   core::TaskGroup reads(engine_.executor());
-  for (const Piece& piece : others) reads.spawn(read(piece.entry, piece.within, piece.target));
+  for (const Piece& piece : others) reads.spawn(read(piece));
   for (auto first = wanted.begin(); first != wanted.end();) {
     const HostOffset end_max = first->fragment.at + limits::read_bytes_max;
     HostOffset end = first->fragment.at;
@@ -117,13 +135,14 @@ core::Awaitable<void> Reader::decode_part(std::span<const Wanted> part, HostOffs
   if (damaged != part.end()) fail_damaged(damaged->fragment.at);
 }
 
-core::Awaitable<core::SharedBytes> Reader::whole(std::uint64_t entry) {
+core::Awaitable<core::SharedBytes> Reader::whole(GuestCluster guest, std::uint64_t entry) {
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
     co_return co_await decoded(compressed->extent, Keep::no);
   }
   const auto buffer = std::make_shared<core::Buffer>(geometry_.cluster_size());
-  co_await read(entry, 0, buffer->span());
+  const Piece all{geometry_.start_of(guest), entry, buffer->span()};
+  co_await read(all);
   co_return core::SharedBytes(buffer);
 }
 

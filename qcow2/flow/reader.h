@@ -1,4 +1,4 @@
-// From an L2 entry to the bytes it stands for.
+// From an L2 entry to the bytes it stands for; where it stands for none, to those of the backing disk.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 
 #include "core/engine.h"
 #include "qcow2/codec/codec.h"
+#include "qcow2/flow/backing.h"
 #include "qcow2/flow/decoded_cache.h"
 #include "qcow2/format/table_entries.h"
 #include "qcow2/host/compressed_write_cache.h"
@@ -26,24 +27,23 @@ enum class Keep { yes, no };  ///< whether a decompressed cluster is worth remem
 /// Threads    The engine's strand.
 class Reader {
  public:
-  Reader(core::Engine& engine, core::BlockFile& file, CompressedWriteCache& cache, const Codec& codec,
+  Reader(core::Engine& engine, core::BlockFile& file, CompressedWriteCache& cache, Backing& backing, const Codec& codec,
          const Geometry& geometry, std::uint32_t version, std::uint64_t decoded_bytes_max);
 
-  /// Part of a guest cluster: `target` is filled from byte `within` of what `entry` stands for.
+  /// Part of a guest cluster, whose entry is `entry`: from `at` on as much as `target` has room for.
   struct Piece {
+    GuestOffset at;
     std::uint64_t entry = 0;
-    std::uint64_t within = 0;
     core::MutableBytes target;
   };
 
-  /// Fills `target` from byte `within` of the cluster on.
-  core::Awaitable<void> read(std::uint64_t entry, std::uint64_t within, core::MutableBytes target);
+  core::Awaitable<void> read(Piece piece);
   /// Fills all of them, side by side. Where several whole clusters are wanted, neighbouring fragments come by one read
   /// and are decompressed to where they are wanted; they are not remembered: who reads so much at once hardly comes
   /// back.
   core::Awaitable<void> read_all(std::vector<Piece> pieces);
   /// The whole cluster.
-  core::Awaitable<core::SharedBytes> whole(std::uint64_t entry);
+  core::Awaitable<core::SharedBytes> whole(GuestCluster cluster, std::uint64_t entry);
   /// Bytes of decompressed clusters to remember from now on.
   void limit_decoded(std::uint64_t bytes_max) { decoded_.limit(bytes_max); }
   /// Must be called before the space is reused.
@@ -56,6 +56,7 @@ class Reader {
     core::MutableBytes target;
   };
   std::optional<HostExtent> whole_fragment(const Piece& piece);
+  bool shows_backing(const Piece& piece) const;
   core::Awaitable<void> read_run(std::vector<Wanted> run);
   core::Awaitable<void> decode_part(std::span<const Wanted> part, HostOffset begin, core::Bytes stored);
   core::Awaitable<core::SharedBytes> decoded(HostExtent fragment, Keep keep);
@@ -64,6 +65,7 @@ class Reader {
   core::Engine& engine_;
   core::BlockFile& file_;
   CompressedWriteCache& cache_;
+  Backing& backing_;
   const Codec& codec_;
   Geometry geometry_;
   std::uint32_t version_;

@@ -15,6 +15,7 @@ inline constexpr std::uint64_t sector_size = 512;                   ///< the uni
 inline constexpr std::uint64_t host_offset_max = (1ull << 56) - 1;  ///< what an L1, L2 or refcount table entry can name
 inline constexpr std::uint64_t l1_table_bytes_max = 32ull << 20;    ///< QEMU refuses longer ones
 inline constexpr std::uint64_t refcount_table_bytes_max = 8ull << 20;
+inline constexpr std::uint64_t disk_size_max = (1ull << 63) - 1;
 
 struct Geometry {
   unsigned cluster_bits = 16;

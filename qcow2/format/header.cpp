@@ -17,7 +17,6 @@ using core::store_big_endian;
 constexpr std::uint32_t snapshots_max = 65536;
 constexpr std::uint32_t backing_file_name_max = 1023;
 constexpr std::uint32_t crypt_method_max = 2;
-constexpr std::uint64_t disk_size_max = (1ull << 63) - 1;
 
 std::uint32_t field32(core::Bytes bytes, std::size_t at) { return load_big_endian<std::uint32_t>(bytes, at); }
 std::uint64_t field64(core::Bytes bytes, std::size_t at) { return load_big_endian<std::uint64_t>(bytes, at); }
@@ -119,9 +118,6 @@ Header parse_header(core::Bytes bytes, const std::string& name) {
 
 void refuse_unserved(const Header& header, bool writable, const std::string& name) {
   const auto refuse = [&name](const std::string& what) { fail(Errc::unsupported_feature, name + ": " + what); };
-  if (header.backing_file_offset != 0 && header.backing_file_size != 0) {
-    refuse("images with a backing file are not supported");
-  }
   if (header.crypt_method != 0) refuse("encrypted images are not supported");
   const std::uint64_t bits = header.incompatible_features;
   if ((bits & ~incompatible::known) != 0) {
@@ -130,7 +126,6 @@ void refuse_unserved(const Header& header, bool writable, const std::string& nam
   if ((bits & incompatible::external_data_file) != 0) refuse("images with an external data file are not supported");
   if ((bits & incompatible::extended_l2) != 0) refuse("images with extended L2 entries are not supported");
   if (!writable) return;
-  if (header.snapshots != 0) refuse("images with internal snapshots can only be mounted read-only (-r)");
   if ((bits & incompatible::corrupt) != 0) {
     refuse("the image is marked corrupt; repair it with qemu-img check -r all, or mount it read-only (-r)");
   }
@@ -154,6 +149,23 @@ std::vector<HeaderExtension> parse_extensions(const Header& header, core::Bytes 
     at += 8 + core::align_up(length, 8);
   }
   return extensions;
+}
+
+std::optional<BackingReference> find_backing(const Header& header, core::Bytes first_cluster, const std::string& name) {
+  const std::vector<HeaderExtension> extensions = parse_extensions(header, first_cluster, name);
+  const std::uint64_t at = header.backing_file_offset;
+  if (at == 0 || header.backing_file_size == 0) return std::nullopt;
+  require(at <= first_cluster.size() && header.backing_file_size <= first_cluster.size() - at, name,
+          "the backing file name lies too far back");
+  const auto text = [](core::Bytes bytes) {
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  BackingReference reference;
+  reference.name = text(first_cluster.subspan(at, header.backing_file_size));
+  for (const HeaderExtension& found : extensions) {
+    if (found.type == extension::backing_format) reference.format = text(found.data);
+  }
+  return reference;
 }
 
 core::Buffer encode_header(const Header& header) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -96,8 +97,21 @@ struct HeaderExtension {
   core::Bytes data;  ///< borrowed from the bytes that were parsed
 };
 
+namespace extension {
+inline constexpr std::uint32_t backing_format = 0xe2792aca;
+}
+
 /// The extensions in `first_cluster`, in order. Throws corrupt_image where one runs past their area.
 std::vector<HeaderExtension> parse_extensions(const Header& header, core::Bytes first_cluster, const std::string& name);
+
+/// What an image says of the disk below it.
+struct BackingReference {
+  std::string name;    ///< as stored; relative ones are relative to the image's own directory
+  std::string format;  ///< empty where the image does not say
+};
+
+/// Nothing where the image has none. Throws corrupt_image where the name or an extension runs past the first cluster.
+std::optional<BackingReference> find_backing(const Header& header, core::Bytes first_cluster, const std::string& name);
 
 /// The first bytes of a new image: the header and an end-of-extensions mark, `header_bytes_switched` long.
 core::Buffer encode_header(const Header& header);

@@ -1,6 +1,7 @@
 #include "qcow2/map/guest_map.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "core/alignment.h"
@@ -13,6 +14,16 @@ namespace {
 void store_changes(const SliceChanges& changes, core::MutableBytes bytes) {
   for (std::size_t i = 0; i < bytes.size() / 8; ++i) {
     if (changes.changed[i]) core::store_big_endian(bytes, i * 8, changes.entries[i]);
+  }
+}
+
+// Nothing but this L1 entry refers to it, so it may be written. Else, with a snapshot's, it is copied first.
+bool is_sole_table(std::uint64_t l1_entry) { return (l1_entry & entry_copied) != 0; }
+
+// What a shared table names is shared too, whatever it says.
+void clear_copied(core::MutableBytes table) {
+  for (std::size_t at = 0; at < table.size(); at += 8) {
+    core::store_big_endian(table, at, core::load_big_endian<std::uint64_t>(table, at) & ~entry_copied);
   }
 }
 
@@ -41,7 +52,7 @@ core::Awaitable<void> GuestMap::open(Tables tables) {
 }
 
 void GuestMap::count_absent() {
-  absent_ = static_cast<std::uint64_t>(std::count(l1_.begin(), l1_.end(), 0));
+  absent_ = static_cast<std::uint64_t>(std::count_if(l1_.begin(), l1_.end(), std::not_fn(is_sole_table)));
   for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
     for (const auto& [index, entry] : layer->l1) absent_ += entry == 0;
   }
@@ -59,9 +70,10 @@ std::uint64_t GuestMap::l1_entry(std::uint64_t index, std::initializer_list<cons
 }
 
 HostOffset GuestMap::published_table(std::uint64_t index) const {
-  // A dropped table has nothing left; a new one has nothing that is not among the changes, and may not be on disk yet.
+  // A dropped table has nothing left. What a new one has beside the changes is in the one that it copies, if any.
   for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
-    if (layer->l1.contains(index)) return HostOffset{0};
+    const auto changed = layer->l1.find(index);
+    if (changed != layer->l1.end() && changed->second == 0) return HostOffset{0};
   }
   return HostOffset{index < l1_.size() ? l1_[index] & entry_offset_mask : 0};
 }
@@ -81,7 +93,8 @@ std::optional<std::uint64_t> GuestMap::find(GuestCluster cluster) {
   if (table.value == 0) return l2_entry_unallocated;
   const SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
   if (resident == nullptr) return std::nullopt;
-  return core::load_big_endian<std::uint64_t>(resident->bytes.span(), index * 8);
+  const auto entry = core::load_big_endian<std::uint64_t>(resident->bytes.span(), index * 8);
+  return is_sole_table(l1_[geometry_.l1_index(cluster)]) ? entry : entry & ~entry_copied;
 }
 
 core::Awaitable<void> GuestMap::load(GuestCluster cluster) {
@@ -127,8 +140,9 @@ void GuestMap::set(GuestCluster cluster, std::uint64_t entry) {
   changes->changed.set(slice_index(cluster));
   changes->entries[slice_index(cluster)] = entry;
   const std::uint64_t index = geometry_.l1_index(cluster);
-  if (l1_entry(index, {&open_, &staged_, &naming_}) == 0) open_.tables_wanted.insert(index);
-  if (entry != l2_entry_unallocated && entry != l2_entry_zero) open_.names_new_space = true;
+  const bool needs_table = !is_sole_table(l1_entry(index, {&open_, &staged_, &naming_}));
+  if (needs_table) open_.tables_wanted.insert(index);
+  if (needs_table || (entry != l2_entry_unallocated && entry != l2_entry_zero)) open_.names_new_space = true;
 }
 
 void GuestMap::lose(HostClusters clusters) {
@@ -164,16 +178,14 @@ void GuestMap::begin_naming() {
   naming_ = std::exchange(staged_, MapChanges{});
 }
 
-core::Buffer GuestMap::new_table(std::uint64_t l1_index) {
-  core::Buffer table = core::Buffer::zeroed(geometry_.cluster_size());
+void GuestMap::store_staged(std::uint64_t l1_index, core::MutableBytes table) const {
   const std::uint64_t slices = geometry_.l2_entries() / slice_entries_;
   for (std::uint64_t i = 0; i < slices; ++i) {
     const std::uint64_t slice = l1_index * slices + i;
     if (const auto changed = staged_.slices.find(slice); changed != staged_.slices.end()) {
-      store_changes(*changed->second, table.span().subspan(i * slices_.slice_size(), slices_.slice_size()));
+      store_changes(*changed->second, table.subspan(i * slices_.slice_size(), slices_.slice_size()));
     }
   }
-  return table;
 }
 
 bool GuestMap::staged_fills_table(std::uint64_t l1_index) const {
@@ -193,13 +205,21 @@ core::Awaitable<void> GuestMap::write_new_tables() {
   std::uint64_t l1_end = l1_entries;
   std::vector<PendingWrite> writes;
   for (const std::uint64_t index : std::exchange(staged_.tables_wanted, {})) {
-    const bool named_meanwhile = l1_entry(index, {&staged_, &naming_}) != 0;
-    if (named_meanwhile || !staged_fills_table(index)) continue;
+    const std::uint64_t latest = l1_entry(index, {&staged_, &naming_});
+    const HostOffset shared{latest & entry_offset_mask};
+    if (is_sole_table(latest) || (shared.value == 0 && !staged_fills_table(index))) continue;
+    core::Buffer content = core::Buffer::zeroed(geometry_.cluster_size());
+    if (shared.value != 0) {
+      co_await file_.read_at(shared, content.span());
+      clear_copied(content.span());
+    }
     const HostOffset table = co_await clusters_.allocate(1);
     slices_.forget(table, geometry_.cluster_size());
+    if (shared.value != 0) staged_.lost.push_back({geometry_.cluster_of(shared), 1});
     staged_.l1[index] = encode_l1_entry(table);
     l1_end = std::max(l1_end, index + 1);
-    writes.emplace_back(table, new_table(index));
+    store_staged(index, content.span());
+    writes.emplace_back(table, std::move(content));
   }
   if (staged_.disk_size) l1_end = std::max(l1_end, geometry_.l1_entries(*staged_.disk_size));
   if (l1_end > l1_entries) {

@@ -58,7 +58,7 @@ class GuestMap {
   /// L2 tables that must still be taken for what was set so far, at most.
   std::uint64_t tables_wanted() const { return open_.tables_wanted.size() + staged_.tables_wanted.size(); }
 
-  /// Of the first `l1_entries` parts of the disk, those that have no L2 table yet, at most.
+  /// Of the first `l1_entries` parts of the disk, those that have no L2 table of their own yet, at most.
   std::uint64_t tables_absent(std::uint64_t l1_entries) const;
 
   /// The commit's steps; see flow/commit.cpp for what must lie between them.
@@ -79,7 +79,7 @@ class GuestMap {
   bool staged_fills_table(std::uint64_t l1_index) const;
   bool naming_changes_published_table(std::uint64_t slice) const;
   HostOffset slice_offset(std::uint64_t slice, HostOffset table) const;
-  core::Buffer new_table(std::uint64_t l1_index);
+  void store_staged(std::uint64_t l1_index, core::MutableBytes table) const;
   core::Buffer l1_bytes(std::uint64_t first_entry, std::uint64_t entries,
                         std::initializer_list<const MapChanges*> layers) const;
   void collect_l1_sectors(std::vector<PendingWrite>& writes) const;
@@ -93,7 +93,7 @@ class GuestMap {
   SliceCache slices_;  ///< published content only
   HostOffset l1_at_;
   std::vector<std::uint64_t> l1_;  ///< published, as stored
-  std::uint64_t absent_ = 0;       ///< of its entries, those that name no table, or will not when all is published
+  std::uint64_t absent_ = 0;  ///< of its entries, those that name no table of their own, now or when all is published
   MapChanges open_;
   MapChanges staged_;
   MapChanges naming_;

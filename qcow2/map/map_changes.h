@@ -36,7 +36,7 @@ struct MapChanges {
   std::map<std::uint64_t, std::uint64_t> l1;                      ///< changed L1 entries, as stored
   std::optional<std::uint64_t> disk_size;                         ///< new size in the header, bytes
   std::optional<MovedL1> moved_l1;
-  std::set<std::uint64_t> tables_wanted;  ///< L1 entries that named no table when something was set behind them
+  std::set<std::uint64_t> tables_wanted;  ///< L1 entries without a table of their own when something was set there
   bool names_new_space = false;           ///< an entry names host space that no durable entry names
   std::vector<HostClusters> lost;         ///< references given up: dropped once the batch is durable
 

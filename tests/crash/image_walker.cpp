@@ -56,7 +56,9 @@ bool ImageWalker::parse_header(Walk& walk) {
   header_.zstd = big_endian(head + 104, 1) == 1;
   if (header_.cluster_bits < 9 || header_.cluster_bits > 21 || header_.refcount_order > 6) return false;
   cluster_size_ = 1ull << header_.cluster_bits;
-  const bool unserved = big_endian(head + 8, 8) != 0 || big_endian(head + 32, 4) != 0 || big_endian(head + 60, 4) != 0;
+  header_.snapshots = big_endian(head + 60, 4);
+  header_.snapshots_at = big_endian(head + 64, 8);
+  const bool unserved = big_endian(head + 8, 8) != 0 || big_endian(head + 32, 4) != 0 || header_.snapshots > 100;
   const std::uint64_t features = big_endian(head + 72, 8);
   if (unserved || features != (header_.zstd ? 8u : 0u)) complain(walk, "the header has unexpected features", features);
   const std::uint64_t l1_span = cluster_size_ * (cluster_size_ / 8);
@@ -86,7 +88,8 @@ void ImageWalker::refer(Walk& walk, std::uint64_t at, std::uint64_t length, Use 
     }
     ++references_[cluster];
     Use& known = walk.uses[cluster];
-    const bool shared = known != Use::nothing && (known != Use::data || use != Use::data);
+    const bool same_kind = known == use && (use == Use::data || (use == Use::l2_table && header_.snapshots != 0));
+    const bool shared = known != Use::nothing && !same_kind;
     if (shared) complain(walk, "metadata overlaps something in host cluster", cluster);
     known = std::max(known == Use::data ? Use::nothing : known, use);
   }
@@ -128,10 +131,25 @@ std::uint64_t ImageWalker::refcount(std::uint64_t cluster) const {
   return std::to_integer<unsigned>(image_[at]) >> (bit % 8) & ((1u << (1u << order)) - 1);
 }
 
-void ImageWalker::visit_l1(Walk& walk) {
-  refer(walk, header_.l1_at, header_.l1_entries * 8, Use::l1_table);
-  for (std::uint64_t i = 0; i < header_.l1_entries; ++i) {
-    const std::uint64_t entry = load64(header_.l1_at + i * 8);
+// After the disk as it is now: what they name besides goes to their own content.
+void ImageWalker::visit_snapshots(Walk& walk) {
+  active_ = false;
+  std::uint64_t at = header_.snapshots_at;
+  for (std::uint64_t i = 0; i < header_.snapshots && at + 40 <= image_.size(); ++i) {
+    const Walk::Content before = std::exchange(walk.content, {});
+    const std::byte* entry = image_.data() + at;
+    visit_l1(walk, big_endian(entry, 8), big_endian(entry + 8, 4));
+    walk.snapshots.push_back(std::exchange(walk.content, before));
+    at += 40 + big_endian(entry + 12, 2) + big_endian(entry + 14, 2) + big_endian(entry + 36, 4);
+    at = (at + 7) / 8 * 8;
+  }
+  refer(walk, header_.snapshots_at, at - header_.snapshots_at, Use::snapshot_table);
+}
+
+void ImageWalker::visit_l1(Walk& walk, std::uint64_t at, std::uint64_t l1_entries) {
+  refer(walk, at, l1_entries * 8, Use::l1_table);
+  for (std::uint64_t i = 0; i < l1_entries; ++i) {
+    const std::uint64_t entry = load64(at + i * 8);
     if (entry == 0) continue;
     const std::uint64_t table = entry & offset_mask;
     if ((entry & ~(offset_mask | copied_bit)) != 0) complain(walk, "reserved bits in L1 entry", i);
@@ -141,7 +159,8 @@ void ImageWalker::visit_l1(Walk& walk) {
     }
     if (table == 0) continue;
     const bool once = refcount(table >> header_.cluster_bits) == 1;
-    if (once != ((entry & copied_bit) != 0)) complain(walk, "COPIED contradicts the refcount in L1 entry", i);
+    const bool copied = (entry & copied_bit) != 0;
+    if (active_ && once != copied) complain(walk, "COPIED contradicts the refcount in L1 entry", i);
     refer(walk, table, cluster_size_, Use::l2_table);
     visit_l2(walk, i, table);
   }
@@ -167,9 +186,11 @@ void ImageWalker::visit_entry(Walk& walk, std::uint64_t guest, std::uint64_t ent
     return;
   }
   const bool once = refcount(at >> header_.cluster_bits) == 1;
-  if (once != ((entry & copied_bit) != 0)) complain(walk, "COPIED contradicts the refcount: guest cluster", guest);
+  if (active_ && once != ((entry & copied_bit) != 0)) {
+    complain(walk, "COPIED contradicts the refcount: guest cluster", guest);
+  }
   refer(walk, at, cluster_size_, Use::data);
-  walk.data.push_back({at, cluster_size_, cluster_size_ >= 4096});
+  walk.data.push_back({at, cluster_size_, cluster_size_ >= 4096 && once && active_});
   walk.content.push_back({guest, zero ? nullptr : decoder_.standard(bytes(at, cluster_size_))});
 }
 
@@ -219,7 +240,9 @@ Walk ImageWalker::walk(core::Bytes image) {
   walk.readable = true;
   refer(walk, 0, cluster_size_, Use::header);
   find_refcounts(walk);
-  visit_l1(walk);
+  active_ = true;
+  visit_l1(walk, header_.l1_at, header_.l1_entries);
+  visit_snapshots(walk);
   compare_counts(walk);
   return walk;
 }

@@ -10,7 +10,16 @@
 namespace crash {
 
 /// What a host cluster is used for.
-enum class Use : std::uint8_t { nothing, header, refcount_table, refcount_block, l1_table, l2_table, data };
+enum class Use : std::uint8_t {
+  nothing,
+  header,
+  refcount_table,
+  refcount_block,
+  snapshot_table,
+  l1_table,
+  l2_table,
+  data
+};
 
 struct GuestClusterContent {
   std::uint64_t index = 0;                          ///< guest offset / cluster size
@@ -24,21 +33,23 @@ struct HostRange {
 };
 
 struct Walk {
-  bool readable = false;           ///< the header made sense; else the rest is empty
-  std::vector<std::string> wrong;  ///< corruptions; at most some
-  std::uint64_t leaks = 0;         ///< host clusters counted higher than referred to
-  std::uint64_t disk_size = 0;     ///< bytes
+  using Content = std::vector<GuestClusterContent>;  ///< what is named, in the order of the guest
+  bool readable = false;                             ///< the header made sense; else the rest is empty
+  std::vector<std::string> wrong;                    ///< corruptions; at most some
+  std::uint64_t leaks = 0;                           ///< host clusters counted higher than referred to
+  std::uint64_t disk_size = 0;                       ///< bytes
   std::uint64_t cluster_size = 0;
-  std::uint64_t autoclear_features = 0;      ///< what they stand for is up to date, says the image
-  std::vector<Use> uses;                     ///< by host cluster
-  std::vector<GuestClusterContent> content;  ///< what is named, in the order of the guest
-  std::vector<HostRange> data;               ///< host bytes of named data, to the end of their last sector
+  std::uint64_t autoclear_features = 0;  ///< what they stand for is up to date, says the image
+  std::vector<Use> uses;                 ///< by host cluster
+  Content content;
+  std::vector<Content> snapshots;  ///< in the order of their table
+  std::vector<HostRange> data;     ///< host bytes of named data, to the end of their last sector
 
   bool clean() const { return readable && wrong.empty(); }
 };
 
 /// Judges as the format says, not as the engine thinks: shares no code with it. Not for images with a backing file,
-/// snapshots, encryption, extended L2 entries or an external data file: those are reported as wrong.
+/// encryption, extended L2 entries or an external data file: those are reported as wrong.
 class ImageWalker {
  public:
   explicit ImageWalker(FragmentDecoder& decoder) : decoder_(decoder) {}
@@ -56,6 +67,8 @@ class ImageWalker {
     std::uint64_t l1_at = 0;
     std::uint64_t refcount_table_at = 0;
     std::uint64_t refcount_table_clusters = 0;
+    std::uint64_t snapshots = 0;
+    std::uint64_t snapshots_at = 0;
     bool zstd = false;
   };
   struct Fragment {
@@ -65,7 +78,8 @@ class ImageWalker {
 
   bool parse_header(Walk& walk);
   void find_refcounts(Walk& walk);
-  void visit_l1(Walk& walk);
+  void visit_snapshots(Walk& walk);
+  void visit_l1(Walk& walk, std::uint64_t at, std::uint64_t entries);
   void visit_l2(Walk& walk, std::uint64_t l1_index, std::uint64_t table);
   void visit_entry(Walk& walk, std::uint64_t guest, std::uint64_t entry);
   void visit_compressed(Walk& walk, std::uint64_t guest, std::uint64_t entry);
@@ -83,6 +97,7 @@ class ImageWalker {
   core::Bytes image_;
   Header header_;
   std::uint64_t cluster_size_ = 0;
+  bool active_ = true;                     // the disk as it is now, not as a snapshot has it: COPIED means something
   std::vector<std::uint64_t> blocks_;      // offsets of the refcount blocks
   std::vector<std::uint32_t> references_;  // by host cluster
   core::Buffer beyond_;                    // for what crosses the end

@@ -28,10 +28,27 @@ std::string Judge::judge_rewrites(const PendingState& pending, const Walk& durab
   return {};
 }
 
+std::string Judge::judge_snapshots(const Walk& walk) const {
+  if (walk.snapshots.size() != snapshots_.size())
+    return "it has " + std::to_string(walk.snapshots.size()) + " snapshots";
+  const auto same = [](const GuestClusterContent& one, const GuestClusterContent& other) {
+    const bool zero = one.hashes == nullptr || other.hashes == nullptr;
+    return one.index == other.index && (zero ? one.hashes == other.hashes : *one.hashes == *other.hashes);
+  };
+  for (std::size_t i = 0; i < snapshots_.size(); ++i) {
+    const Walk::Content& now = walk.snapshots[i];
+    if (!std::equal(now.begin(), now.end(), snapshots_[i].begin(), snapshots_[i].end(), same)) {
+      return "snapshot " + std::to_string(i) + " shows something else than when it was taken";
+    }
+  }
+  return {};
+}
+
 std::string Judge::judge_state(const CrashState& state, const History::Allowed& allowed) {
   const Walk walk = walker_.walk(state.image);
   if (!walk.clean()) return walk.wrong.empty() ? "not an image" : walk.wrong.front();
   std::string text = allowed.judge(walk);
+  if (text.empty()) text = judge_snapshots(walk);
   if (text.empty() && marked_ && walk.autoclear_features != 0) {
     text = marked_->judge(walk);
     if (!text.empty()) text = "changed while its autoclear features say it is not: " + text;

@@ -53,6 +53,9 @@ class Judge {
   /// show.
   void while_marked(History::Allowed content) { marked_ = std::move(content); }
 
+  /// From now on the image has just these snapshots, and they show just this.
+  void keep_snapshots(std::vector<Walk::Content> snapshots) { snapshots_ = std::move(snapshots); }
+
   void judge_interval(PendingState pending, History& history);
   void report(std::uint64_t state, const std::string& text);
   bool found() const { return found_; }
@@ -60,6 +63,7 @@ class Judge {
 
  private:
   std::string judge_state(const CrashState& state, const History::Allowed& allowed);
+  std::string judge_snapshots(const Walk& walk) const;
   std::string judge_rewrites(const PendingState& pending, const Walk& durable) const;
 
   const Options& options_;
@@ -68,6 +72,7 @@ class Judge {
   Tally& tally_;
   Further further_;
   std::optional<History::Allowed> marked_;
+  std::vector<Walk::Content> snapshots_;
   std::uint64_t interval_ = 0;
   bool found_ = false;
   std::unordered_set<std::uint64_t> seen_;

@@ -209,9 +209,7 @@ add_mutant(shrunk_too_early qcow2/disk.cpp "a smaller disk is announced before i
     map_.set_disk_size]] "    map_.set_disk_size")
 
 add_mutant(tail_announced_early qcow2/disk.cpp "a larger disk is announced beside the end of what lay behind it"
-[[    co_await commit_.flush();
-    tail_is_clean_ = true;
-]] "    tail_is_clean_ = true;\n")
+"  if (!tail_is_clean_ || old_end < exposed_end) co_await commit_.flush();\n" "")
 
 add_mutant(growth_beside_growth qcow2/disk.cpp "two writes beyond the end clean the tail at once"
 [[  const core::AsyncMutex::Guard alone = co_await growing_.lock();
@@ -285,3 +283,11 @@ add_mutant(unreadable_dropped qcow2/flow/encoder.cpp "what cannot be completed i
 [[  rooms_.assembler.put_back(sealed, error);
 ]] "  rooms_.assembler.placed(sealed);\n")
 
+add_mutant(shared_table_written qcow2/map/guest_map.cpp "an L2 table that a snapshot shares is written in place"
+"return (l1_entry & entry_copied) != 0;" "return l1_entry != 0;")
+
+add_mutant(copied_table_named_early qcow2/map/guest_map.cpp "a copy of an L2 table is named before it is durable"
+"if (needs_table || (entry" "if ((entry")
+
+add_mutant(shared_table_not_given_up qcow2/map/guest_map.cpp "the reference to a copied L2 table is kept"
+"    if (shared.value != 0) staged_.lost.push_back({geometry_.cluster_of(shared), 1});\n" "")

@@ -100,6 +100,7 @@ Profile draw_profile(std::uint64_t seed) {
   }
   profile.sessions = static_cast<unsigned>(random.chance(40) ? random.between(2, 3) : 1);
   profile.marked = random.chance(50);
+  profile.snapshots = profile.create.refcount_bits >= 16 && random.chance(40);
   return profile;
 }
 
@@ -108,8 +109,9 @@ std::string Profile::text() const {
          (create.compression == qcow2::CompressionType::zstd ? ", zstd" : ", zlib") + ", disk " +
          std::to_string(create.size) + ", block " + std::to_string(block_size) + ", sector " +
          std::to_string(sector_size) + ", full refcount blocks " + std::to_string(full_blocks) + ", sessions " +
-         std::to_string(sessions) + ", area " + std::to_string(habits.area) + ", far " + std::to_string(habits.far) +
-         ", actors " + std::to_string(habits.actors) + ", operations " + std::to_string(habits.operations);
+         std::to_string(sessions) + (snapshots ? " with snapshots" : "") + ", area " + std::to_string(habits.area) +
+         ", far " + std::to_string(habits.far) + ", actors " + std::to_string(habits.actors) + ", operations " +
+         std::to_string(habits.operations);
 }
 
 Image make_image(const Profile& profile) {

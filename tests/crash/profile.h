@@ -40,6 +40,7 @@ struct Profile {
   std::uint64_t full_blocks = 0;  ///< refcount blocks that are there and full already, as leaks
   unsigned sessions = 1;          ///< the image is opened so often, one after the other
   bool marked = false;            ///< between them, something that other programs keep up to date is found to be so
+  bool snapshots = false;         ///< between them, one is taken of the image
   Habits habits;
   std::string text() const;
 };

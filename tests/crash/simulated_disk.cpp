@@ -47,6 +47,9 @@ void SimulatedDisk::set_capacity(std::uint64_t bytes) {
 
 void SimulatedDisk::change_durably(std::uint64_t at, core::Bytes bytes) {
   apply_barrier(++clock_);
+  grow_to(current_, at + bytes.size());
+  grow_to(durable_, core::align_up(current_.size(), 4096));
+  durable_size_ = std::max(durable_size_, current_.size());
   for (Image* image : {&durable_, &current_}) std::copy(bytes.begin(), bytes.end(), image->data() + at);
 }
 

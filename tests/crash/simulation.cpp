@@ -2,11 +2,13 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "qcow2/format/header.h"
 #include "tests/crash/qemu_judge.h"
+#include "tests/crash/qemu_snapshot.h"
 #include "tests/crash/session.h"
 
 namespace crash {
@@ -66,6 +68,18 @@ class Checks {
   std::set<std::string> families_;
 };
 
+std::uint64_t leaks_in(const Machine& machine, FragmentDecoder& decoder) {
+  return ImageWalker(decoder).walk(machine.disk.content()).leaks;
+}
+
+// From now on every state must show it unchanged.
+void take_snapshot(Machine& machine, Judge& judge, FragmentDecoder& decoder) {
+  const std::optional<Image> image = with_snapshot(machine.disk.content());
+  if (!image) return;
+  machine.disk.change_durably(0, *image);
+  judge.keep_snapshots(ImageWalker(decoder).walk(*image).snapshots);
+}
+
 }  // namespace
 
 std::uint64_t simulate(std::uint64_t seed, const Options& options, FragmentDecoder& decoder, Tally& tally) {
@@ -79,13 +93,16 @@ std::uint64_t simulate(std::uint64_t seed, const Options& options, FragmentDecod
   machine->disk.before_barrier(look);
   std::string text;
   Session session(machine->engine, machine->disk, machine->history);
+  const std::uint64_t leaks = leaks_in(*machine, decoder);
   for (unsigned i = 0; i < profile.sessions && text.empty(); ++i) {
+    if (i != 0 && profile.snapshots) take_snapshot(*machine, judge, decoder);
     if (i != 0 && profile.marked) {
       machine->disk.change_durably(qcow2::header_field::autoclear_features, autoclear_feature);
       judge.while_marked(machine->history.allowed());
     }
     text = complaint(session.run(profile.open, profile.habits, mix(seed, 100 + i)));
     look();
+    if (text.empty() && leaks_in(*machine, decoder) != leaks) text = "leaks are left after it was closed";
   }
   if (text.empty()) text = complaint(session.read_everything(profile.open));
   if (!text.empty() && !judge.found()) judge.report(~0ull, text);
@@ -111,6 +128,7 @@ std::string live_again(const CrashState& state, const Walk& walk, const Profile&
   const auto look = [&] { judge.judge_interval(machine->disk.pending(), machine->history); };
   if (!life.only_open) machine->disk.before_barrier(look);
   if (walk.autoclear_features != 0) judge.while_marked(machine->history.allowed());
+  judge.keep_snapshots(walk.snapshots);
   Session session(machine->engine, machine->disk, machine->history);
   std::string text = complaint(session.run(profile.open, habits, mix(seed, 7)));
   if (!life.only_open || machine->disk.count(SimulatedDisk::Kind::write) != 0) look();

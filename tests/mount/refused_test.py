@@ -35,12 +35,6 @@ class Refused(harness.MountCase):
             file.write(data)
         return image
 
-    def test_a_backing_file(self):
-        base = content.write_file(self.path("base.raw"), content.text(4 * MiB, 1))
-        image = self.path("overlay.qcow2")
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", image)
-        self.must_refuse(image, "backing")
-
     def test_an_external_data_file(self):
         image = self.create_by_qemu(4 * MiB, f"data_file={self.path('data.raw')}")
         self.must_refuse(image, "data file")
@@ -64,13 +58,6 @@ class Refused(harness.MountCase):
                     raise
                 last = error
         raise last
-
-    def test_snapshots_on_a_writable_mount(self):
-        for compat in ("0.10", "1.1"):
-            image = self.create_by_qemu(4 * MiB, f"compat={compat}", f"{compat}.qcow2")
-            run("qemu-io", "-c", "write -P 7 0 200k", image)
-            run("qemu-img", "snapshot", "-c", "one", image)
-            self.must_refuse(image, "snapshot", read_only_too=False)
 
     def test_the_corrupt_bit(self):
         image = self.patched("corrupt", INCOMPATIBLE, number(CORRUPT))

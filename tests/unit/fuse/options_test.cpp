@@ -33,6 +33,21 @@ std::string complaint(std::initializer_list<const char*> words) {
 
 std::string complaint_about(const char* list) { return complaint({"-o", list, "a.qcow2", "m"}); }
 
+TEST(Options, WhatLiesBelow) {
+  EXPECT_TRUE(mount({"a.qcow2", "m"}).backing);
+  const fuse::MountOptions options = mount_with("backing=off,backing_dir=/a,backing_dir=b,backing_format=raw");
+  EXPECT_FALSE(options.backing);
+  EXPECT_EQ(options.backing_dirs, (std::vector<std::string>{"/a", "b"}));
+  EXPECT_EQ(options.backing_format, "raw");
+  EXPECT_FALSE(options.read_only);
+}
+
+TEST(Options, ASnapshotIsReadOnly) {
+  const fuse::MountOptions options = mount_with("snapshot=before");
+  EXPECT_EQ(options.snapshot, "before");
+  EXPECT_TRUE(options.read_only);
+}
+
 TEST(Options, MountIsTheVerbThatNeedNotBeSaid) {
   for (const fuse::MountOptions& options : {mount({"a.qcow2", "m"}), mount({"mount", "a.qcow2", "m"})}) {
     EXPECT_EQ(options.image, "a.qcow2");
@@ -118,6 +133,9 @@ TEST(Options, ABadValueIsNamedWithWhatWasExpected) {
   EXPECT_EQ(complaint_about("direct=maybe"), "-o direct=maybe: expected on, off or auto");
   EXPECT_EQ(complaint_about("cache_size=lots"),
             "-o cache_size=lots: expected a number of bytes, 1m at least, like 96m or 1g");
+  EXPECT_EQ(complaint_about("backing=yes"), "-o backing=yes: expected on or off");
+  EXPECT_EQ(complaint_about("backing_format=vmdk"), "-o backing_format=vmdk: expected raw or qcow2");
+  EXPECT_EQ(complaint_about("backing_dir="), "-o backing_dir=: expected a name");
   EXPECT_EQ(complaint_about("window=64k"), "-o window=64k: expected 4k or 32k");
   EXPECT_EQ(complaint_about("window=wide"), "-o window=wide: expected 4k or 32k");
   EXPECT_EQ(complaint_about("log="), "-o log=: expected a name");

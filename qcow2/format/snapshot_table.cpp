@@ -1,0 +1,66 @@
+#include "qcow2/format/snapshot_table.h"
+
+#include <algorithm>
+
+#include "core/alignment.h"
+#include "core/big_endian.h"
+#include "core/error.h"
+
+namespace qcow2 {
+namespace {
+
+using core::load_big_endian;
+
+constexpr std::size_t fixed_length = 40;
+constexpr std::uint32_t extra_bytes_max = 1024;  // QEMU refuses more
+
+std::string text(core::Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+void read_fixed(core::Bytes bytes, Snapshot& snapshot) {
+  snapshot.l1_table = HostOffset{load_big_endian<std::uint64_t>(bytes, 0)};
+  snapshot.l1_entries = load_big_endian<std::uint32_t>(bytes, 8);
+  snapshot.seconds = load_big_endian<std::uint32_t>(bytes, 16);
+  snapshot.nanoseconds = load_big_endian<std::uint32_t>(bytes, 20);
+  snapshot.guest_clock = load_big_endian<std::uint64_t>(bytes, 24);
+  snapshot.vm_state_size = load_big_endian<std::uint32_t>(bytes, 32);
+}
+
+void read_extra(core::Bytes extra, Snapshot& snapshot) {
+  if (extra.size() >= 8) snapshot.vm_state_size = load_big_endian<std::uint64_t>(extra, 0);
+  if (extra.size() >= 16) snapshot.disk_size = load_big_endian<std::uint64_t>(extra, 8);
+}
+
+}  // namespace
+
+std::optional<std::vector<Snapshot>> parse_snapshot_table(core::Bytes bytes, std::uint32_t count,
+                                                          const std::string& name) {
+  std::vector<Snapshot> snapshots;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (bytes.size() < fixed_length) return std::nullopt;
+    const std::uint64_t id_length = load_big_endian<std::uint16_t>(bytes, 12);
+    const std::uint64_t name_length = load_big_endian<std::uint16_t>(bytes, 14);
+    const std::uint64_t extra_length = load_big_endian<std::uint32_t>(bytes, 36);
+    if (extra_length > extra_bytes_max) core::fail(core::Errc::corrupt_image, name + ": the snapshot table is damaged");
+    const std::uint64_t length = fixed_length + extra_length + id_length + name_length;
+    if (bytes.size() < length) return std::nullopt;
+    Snapshot snapshot;
+    read_fixed(bytes, snapshot);
+    read_extra(bytes.subspan(fixed_length, extra_length), snapshot);
+    snapshot.id = text(bytes.subspan(fixed_length + extra_length, id_length));
+    snapshot.name = text(bytes.subspan(fixed_length + extra_length + id_length, name_length));
+    snapshots.push_back(std::move(snapshot));
+    bytes = bytes.subspan(std::min<std::uint64_t>(core::align_up(length, 8), bytes.size()));
+  }
+  return snapshots;
+}
+
+const Snapshot* find_snapshot(const std::vector<Snapshot>& snapshots, const std::string& id_or_name) {
+  const auto has_id = [&](const Snapshot& snapshot) { return snapshot.id == id_or_name; };
+  const auto has_name = [&](const Snapshot& snapshot) { return snapshot.name == id_or_name; };
+  const auto by_id = std::find_if(snapshots.begin(), snapshots.end(), has_id);
+  if (by_id != snapshots.end()) return &*by_id;
+  if (std::count_if(snapshots.begin(), snapshots.end(), has_name) != 1) return nullptr;
+  return &*std::find_if(snapshots.begin(), snapshots.end(), has_name);
+}
+
+}  // namespace qcow2
