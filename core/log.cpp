@@ -17,10 +17,19 @@
 namespace core {
 namespace {
 
+spdlog::level::level_enum threshold(LogLevel level) {
+  switch (level) {
+    case LogLevel::silent: return spdlog::level::off;
+    case LogLevel::normal: return spdlog::level::info;
+    case LogLevel::debug: return spdlog::level::debug;
+  }
+  return spdlog::level::info;
+}
+
 void install(spdlog::sink_ptr sink, const char* pattern, LogLevel level) {
   auto logger = std::make_shared<spdlog::logger>("qcowfs", std::move(sink));
   logger->set_pattern(pattern);
-  logger->set_level(level == LogLevel::debug ? spdlog::level::debug : spdlog::level::info);
+  logger->set_level(threshold(level));
   logger->flush_on(spdlog::level::debug);  // a line that waits in a buffer is lost with the process it explains
   spdlog::set_default_logger(std::move(logger));
 }

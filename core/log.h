@@ -5,7 +5,7 @@
 
 namespace core {
 
-enum class LogLevel { normal, debug };
+enum class LogLevel { silent, normal, debug };  ///< silent: for who learns of every failure by an exception, and tells
 
 /// For a person at a terminal.
 void log_to_stderr(LogLevel level);

@@ -19,7 +19,7 @@ constexpr std::uint32_t transfer_size = 65536;  // what a raw file is best read 
 }  // namespace
 
 RawDisk::RawDisk(Engine& engine, std::unique_ptr<DirectFile> file)
-    : engine_(engine), file_(std::move(file)), size_(align_down(file_->size(), sector)) {}
+    : engine_(engine), file_(std::move(file)), size_(align_up(file_->size(), sector)) {}
 
 std::uint32_t RawDisk::cluster_size() const { return transfer_size; }
 

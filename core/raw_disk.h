@@ -8,7 +8,7 @@
 
 namespace core {
 
-/// Its size is that of the file, less a fraction of a sector, as everyone reads raw images.
+/// Its size is that of the file, rounded up to a sector with zeros, as QEMU reads raw images.
 /// Threads    The engine's strand.
 class RawDisk final : public GuestDisk {
  public:

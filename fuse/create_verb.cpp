@@ -17,7 +17,7 @@ std::uint64_t size_of_backing(const CreateOptions& options) {
   std::error_code error;
   const std::uintmax_t size = std::filesystem::file_size(path, error);
   if (error) core::fail(core::Errc::bad_argument, path.string() + ": " + error.message());
-  return size / 512 * 512;  // as it is shown
+  return (size + 511) / 512 * 512;  // as it is shown
 }
 
 qcow2::CreateOptions image_options(const CreateOptions& options) {

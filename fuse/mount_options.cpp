@@ -90,10 +90,6 @@ const std::map<std::string_view, SetValue> values = {
        o.snapshot = not_empty("snapshot", v);
        o.read_only = true;
      }},
-    {"backing", [](MountOptions& o, const std::string& v) { o.backing = on_or_off("backing", v); }},
-    {"backing_dir",
-     [](MountOptions& o, const std::string& v) { o.backing_dirs.push_back(not_empty("backing_dir", v)); }},
-    {"backing_format", [](MountOptions& o, const std::string& v) { o.backing_format = image_format(v); }},
     {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
     {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},
     {"window", [](MountOptions& o, const std::string& v) { o.wide_window = wide_window(v); }},
@@ -162,7 +158,20 @@ std::optional<std::uint64_t> parse_size(const std::string& text) {
   return count << shift;
 }
 
+bool apply_backing_option(BackingOptions& options, const std::string& word) {
+  const std::size_t equals = word.find('=');
+  const std::string name = word.substr(0, equals);
+  if (name != "backing" && name != "backing_dir" && name != "backing_format") return false;
+  if (equals == std::string::npos) throw UsageError("-o " + name + ": needs a value: " + name + "=...");
+  const std::string value = word.substr(equals + 1);
+  if (name == "backing") options.allowed = on_or_off(name, value);
+  if (name == "backing_dir") options.dirs.push_back(not_empty(name, value));
+  if (name == "backing_format") options.format = image_format(value);
+  return true;
+}
+
 void apply_mount_option(MountOptions& options, const std::string& word) {
+  if (apply_backing_option(options.backing, word)) return;
   if (const auto flag = flags.find(word); flag != flags.end()) return flag->second(options);
   if (std::find(for_the_kernel.begin(), for_the_kernel.end(), word) != for_the_kernel.end()) {
     options.mount_flags.push_back(word);

@@ -16,12 +16,12 @@
 #include "core/error.h"
 #include "core/file_lock.h"
 #include "core/log.h"
+#include "fuse/backing_policy.h"
 #include "fuse/control.h"
 #include "fuse/daemon.h"
 #include "fuse/mount_plan.h"
 #include "fuse/server.h"
 #include "fuse/verbs.h"
-#include "qcow2/backing_files.h"
 #include "qcow2/image.h"
 
 namespace fuse {
@@ -53,19 +53,10 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   return image;
 }
 
-qcow2::BackingPolicy backing_policy(const MountOptions& options) {
-  qcow2::BackingPolicy policy;
-  policy.allowed = options.backing;
-  policy.directories = options.backing_dirs;
-  policy.direct = options.direct;
-  if (options.backing_format == "raw") policy.unnamed_format = qcow2::ImageFormat::raw;
-  if (options.backing_format == "qcow2") policy.unnamed_format = qcow2::ImageFormat::qcow2;
-  return policy;
-}
-
 core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
                                      const MountPlan& plan, Startup& startup, Control& control) {
-  qcow2::BackingFiles backing(engine, options.image, file.descriptor(), backing_policy(options));
+  qcow2::BackingFiles backing(engine, options.image, file.descriptor(),
+                              backing_policy(options.backing, options.direct));
   qcow2::ImageOptions how = image_options(options);
   how.open_backing = backing.opener(options.image, how.cache_size / 2);
   const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);

@@ -16,6 +16,13 @@ namespace fuse {
 
 enum ExitStatus { exit_success = 0, exit_failure = 1, exit_usage = 2 };
 
+/// Which backing files an image may lead to: the words of -o that begin with backing.
+struct BackingOptions {
+  bool allowed = true;
+  std::vector<std::string> dirs;
+  std::string format;  ///< raw or qcow2; empty: only what images say
+};
+
 struct MountOptions {
   std::string image;
   std::string mountpoint;
@@ -24,9 +31,7 @@ struct MountOptions {
   bool read_only = false;
 
   std::string snapshot;  ///< id or name; read-only then
-  bool backing = true;
-  std::vector<std::string> backing_dirs;
-  std::string backing_format;  ///< raw or qcow2; empty: only what images say
+  BackingOptions backing;
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
   bool wide_window = false;
@@ -74,6 +79,38 @@ struct CheckOptions {
   bool json = false;
 };
 
+enum class ImageFormat { raw, qcow2 };
+
+/// What stands for stdin or stdout where a raw disk may be piped.
+inline constexpr const char* standard_stream = "-";
+
+struct ConvertOptions {
+  std::string source;
+  std::string target;
+  std::optional<ImageFormat> source_format;  ///< nothing: what the source starts with decides
+  BackingOptions backing;                    ///< of the source
+  ImageFormat target_format = ImageFormat::qcow2;
+  // Of a qcow2 target:
+  Compression compression = Compression::zlib;
+  std::optional<int> level;
+  bool wide_window = false;
+  std::optional<std::uint64_t> cluster_size;  ///< bytes
+};
+
+struct CompareOptions {
+  std::string left;
+  std::string right;
+  std::optional<ImageFormat> left_format;
+  std::optional<ImageFormat> right_format;
+  BackingOptions backing;  ///< of either
+  bool strict = false;
+};
+
+struct MapOptions {
+  std::string image;
+  bool json = false;
+};
+
 /// What -h asks for.
 struct Printout {
   std::string text;
@@ -82,8 +119,8 @@ struct Printout {
 /// What -V asks for.
 struct ShowVersion {};
 
-using Command =
-    std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, Printout, ShowVersion>;
+using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, ConvertOptions,
+                             CompareOptions, MapOptions, Printout, ShowVersion>;
 
 /// One line for the person at the keyboard; ends the program with `exit_status`.
 class UsageError : public std::runtime_error {
@@ -104,6 +141,9 @@ std::vector<std::string> split_options(const std::string& list);
 
 /// Applies one word of -o. Throws UsageError that names it.
 void apply_mount_option(MountOptions& options, const std::string& word);
+
+/// Applies one word of -o that is about backing files; false for any other. Throws UsageError that names it.
+bool apply_backing_option(BackingOptions& options, const std::string& word);
 
 /// Bytes, from digits with k, m, g or t behind them; nothing where that is not what `text` is.
 std::optional<std::uint64_t> parse_size(const std::string& text);

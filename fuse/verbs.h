@@ -13,6 +13,9 @@ int run_umount(const UmountOptions& options);
 int run_create(const CreateOptions& options);
 int run_info(const InfoOptions& options);
 int run_check(const CheckOptions& options);
+int run_convert(const ConvertOptions& options);
+int run_compare(const CompareOptions& options);
+int run_map(const MapOptions& options);
 
 /// The one line.
 inline void complain(const std::string& sentence) { std::fprintf(stderr, "qcowfs: %s\n", sentence.c_str()); }

@@ -34,12 +34,16 @@ std::string complaint(std::initializer_list<const char*> words) {
 std::string complaint_about(const char* list) { return complaint({"-o", list, "a.qcow2", "m"}); }
 
 TEST(Options, WhatLiesBelow) {
-  EXPECT_TRUE(mount({"a.qcow2", "m"}).backing);
-  const fuse::MountOptions options = mount_with("backing=off,backing_dir=/a,backing_dir=b,backing_format=raw");
-  EXPECT_FALSE(options.backing);
-  EXPECT_EQ(options.backing_dirs, (std::vector<std::string>{"/a", "b"}));
-  EXPECT_EQ(options.backing_format, "raw");
-  EXPECT_FALSE(options.read_only);
+  EXPECT_TRUE(mount({"a.qcow2", "m"}).backing.allowed);
+  const char* const words = "backing=off,backing_dir=/a,backing_dir=b,backing_format=raw";
+  const auto convert = std::get<fuse::ConvertOptions>(parse({"convert", "-o", words, "a", "b"}));
+  const auto compare = std::get<fuse::CompareOptions>(parse({"compare", "-o", words, "a", "b"}));
+  for (const fuse::BackingOptions& options : {mount_with(words).backing, convert.backing, compare.backing}) {
+    EXPECT_FALSE(options.allowed);
+    EXPECT_EQ(options.dirs, (std::vector<std::string>{"/a", "b"}));
+    EXPECT_EQ(options.format, "raw");
+  }
+  EXPECT_EQ(complaint({"convert", "-o", "ro", "a", "b"}), "-o ro: only for a mount");
 }
 
 TEST(Options, ASnapshotIsReadOnly) {
@@ -177,6 +181,75 @@ TEST(Options, TheOtherVerbs) {
             "--cluster-size 3k: expected a power of two from 512 to 2m");
   EXPECT_EQ(complaint({"create", "--compression", "lz4", "a", "1g"}), "--compression lz4: expected zlib or zstd");
   EXPECT_EQ(complaint({"create", "a", "-5"}).find("accepted"), std::string::npos);
+}
+
+fuse::ConvertOptions convert(std::initializer_list<const char*> words) {
+  std::vector<const char*> all = {"qcowfs", "convert"};
+  all.insert(all.end(), words);
+  return std::get<fuse::ConvertOptions>(fuse::parse_command_line(static_cast<int>(all.size()), all.data()));
+}
+
+TEST(Options, ConvertMakesACompressedImageWhereNothingElseIsSaid) {
+  const fuse::ConvertOptions options = convert({"a.raw", "b.qcow2"});
+  EXPECT_EQ(options.source, "a.raw");
+  EXPECT_EQ(options.target, "b.qcow2");
+  EXPECT_FALSE(options.source_format);
+  EXPECT_EQ(options.target_format, fuse::ImageFormat::qcow2);
+  EXPECT_EQ(options.compression, fuse::Compression::zlib);
+  EXPECT_FALSE(options.level);
+  EXPECT_FALSE(options.wide_window);
+  EXPECT_FALSE(options.cluster_size);
+}
+
+TEST(Options, WhatConvertIsTold) {
+  fuse::ConvertOptions options =
+      convert({"-f", "raw", "-O", "qcow2", "--level", "9", "--window", "32K", "--cluster-size=2m", "a", "b"});
+  EXPECT_EQ(options.source_format, fuse::ImageFormat::raw);
+  EXPECT_EQ(options.level, 9);
+  EXPECT_TRUE(options.wide_window);
+  EXPECT_EQ(options.cluster_size, 2u << 20);
+  options = convert({"a", "b", "--compression", "zstd"});
+  EXPECT_EQ(options.compression, fuse::Compression::zstd);
+  EXPECT_EQ(convert({"a", "-O", "raw", "b"}).target_format, fuse::ImageFormat::raw);
+}
+
+TEST(Options, ADashStandsForAStandardStreamWhichIsRaw) {
+  const fuse::ConvertOptions options = convert({"-", "-"});
+  EXPECT_EQ(options.source, fuse::standard_stream);
+  EXPECT_EQ(options.target, fuse::standard_stream);
+  EXPECT_EQ(options.target_format, fuse::ImageFormat::raw);
+  EXPECT_EQ(convert({"-", "b"}).target_format, fuse::ImageFormat::qcow2);
+  EXPECT_NE(complaint({"convert", "-f", "qcow2", "-", "b"}).find("stdin"), std::string::npos);
+  EXPECT_NE(complaint({"convert", "-O", "qcow2", "a", "-"}).find("stdout"), std::string::npos);
+}
+
+TEST(Options, WhatConvertDoesNotTake) {
+  EXPECT_NE(complaint({"convert", "a"}).find("TARGET"), std::string::npos);
+  EXPECT_EQ(complaint({"convert", "-f", "vmdk", "a", "b"}), "-f vmdk: expected raw or qcow2");
+  EXPECT_EQ(complaint({"convert", "-O", "vmdk", "a", "b"}), "-O vmdk: expected raw or qcow2");
+  EXPECT_EQ(complaint({"convert", "--level", "10", "a", "b"}), "--level 10: expected a number from 1 to 9");
+  EXPECT_EQ(complaint({"convert", "--level", "2x", "a", "b"}), "--level 2x: expected a number from 1 to 9");
+  EXPECT_EQ(complaint({"convert", "--window", "8k", "a", "b"}), "--window 8k: expected 4k or 32k");
+  EXPECT_EQ(complaint({"convert", "--compression", "zstd", "--window", "4k", "a", "b"}), "--window 4k: only for zlib");
+  for (const char* option : {"--level=1", "--window=4k", "--compression=zlib", "--cluster-size=64k"}) {
+    EXPECT_EQ(complaint({"convert", "-O", "raw", option, "a", "b"}),
+              "a raw target has neither compression nor clusters to choose");
+  }
+}
+
+TEST(Options, CompareAndMap) {
+  const auto compare = std::get<fuse::CompareOptions>(parse({"compare", "-s", "-f", "raw", "-F", "qcow2", "a", "b"}));
+  EXPECT_EQ(compare.left, "a");
+  EXPECT_EQ(compare.right, "b");
+  EXPECT_EQ(compare.left_format, fuse::ImageFormat::raw);
+  EXPECT_EQ(compare.right_format, fuse::ImageFormat::qcow2);
+  EXPECT_TRUE(compare.strict);
+  EXPECT_FALSE(std::get<fuse::CompareOptions>(parse({"compare", "a", "b"})).left_format);
+  EXPECT_NE(complaint({"compare", "a"}).find("RIGHT"), std::string::npos);
+  EXPECT_EQ(complaint({"compare", "-F", "x", "a", "b"}), "-F x: expected raw or qcow2");
+  EXPECT_TRUE(std::get<fuse::MapOptions>(parse({"map", "--json", "a"})).json);
+  EXPECT_EQ(std::get<fuse::MapOptions>(parse({"map", "a"})).image, "a");
+  EXPECT_NE(complaint({"map"}).find("IMAGE"), std::string::npos);
 }
 
 TEST(Options, ACommaBehindABackslashBelongsToItsWord) {

@@ -1,14 +1,12 @@
-// Finds out whether a cluster needs storing at all. Runs on everything that is written, so it must cost next
-// to nothing.
+#include "core/zero_scan.h"
+
 #include <algorithm>
 #include <array>
 #include <cstring>
 
-#include "qcow2/codec/codec.h"
+namespace core {
 
-namespace qcow2 {
-
-bool is_all_zero(core::Bytes bytes) {
+bool is_all_zero(Bytes bytes) {
   if (bytes.empty()) return true;
   std::array<std::uint64_t, 8> head{};
   const std::size_t head_size = std::min(bytes.size(), sizeof(head));
@@ -21,4 +19,4 @@ bool is_all_zero(core::Bytes bytes) {
   return std::memcmp(bytes.data(), bytes.data() + head_size, bytes.size() - head_size) == 0;
 }
 
-}  // namespace qcow2
+}  // namespace core

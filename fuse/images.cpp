@@ -1,0 +1,78 @@
+#include "fuse/images.h"
+
+#include "core/big_endian.h"
+#include "core/file_lock.h"
+#include "core/raw_disk.h"
+#include "fuse/backing_policy.h"
+#include "qcow2/create.h"
+#include "qcow2/image.h"
+
+namespace fuse {
+namespace {
+
+constexpr std::uint32_t qcow2_magic = 0x514649fb;
+constexpr unsigned commit_interval_ms = 3600 * 1000;  // an unfinished target has no use for being durable
+
+core::Awaitable<OpenDisk> open_qcow2(core::Engine& engine, std::unique_ptr<core::DirectFile> file,
+                                     qcow2::ImageOptions options) {
+  OpenDisk open;
+  open.file = std::move(file);
+  open.disk = co_await qcow2::open_image(engine, *open.file, options);
+  co_return open;
+}
+
+core::Awaitable<ImageFormat> detect(core::DirectFile& file) {
+  core::Buffer head(sizeof(qcow2_magic));
+  co_await file.read_at(core::FileOffset{0}, head.span());
+  co_return starts_like_qcow2(head.span()) ? ImageFormat::qcow2 : ImageFormat::raw;
+}
+
+}  // namespace
+
+bool starts_like_qcow2(core::Bytes head) {
+  return head.size() >= sizeof(qcow2_magic) && core::load_big_endian<std::uint32_t>(head, 0) == qcow2_magic;
+}
+
+core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
+                                                     std::optional<ImageFormat> format, BackingOptions backing) {
+  const core::Access access = core::Access::read_only;
+  auto file = std::make_unique<core::DirectFile>(engine, path, access, core::DirectIo::automatic);
+  core::lock_image(file->descriptor(), access, path);
+  if (!format) format = co_await detect(*file);
+  OpenDisk open;
+  if (*format == ImageFormat::raw) {
+    open.disk = std::make_unique<core::RawDisk>(engine, std::move(file));
+  } else {
+    qcow2::ImageOptions options;
+    options.name = path;
+    options.read_only = true;
+    auto below = std::make_unique<qcow2::BackingFiles>(engine, path, file->descriptor(),
+                                                       backing_policy(backing, core::DirectIo::automatic));
+    options.open_backing = below->opener(path, options.cache_size / 2);
+    open = co_await open_qcow2(engine, std::move(file), options);
+    open.backing = std::move(below);
+  }
+  co_return std::make_unique<Source>(std::move(path), std::move(open));
+}
+
+core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::string& path,
+                                              const ConvertOptions& options, std::uint64_t size) {
+  const bool zstd = options.compression == Compression::zstd;
+  qcow2::CreateOptions create;
+  create.size = size;
+  create.cluster_size = options.cluster_size.value_or(create.cluster_size);
+  create.compression = zstd ? qcow2::CompressionType::zstd : qcow2::CompressionType::zlib;
+  qcow2::create_image(path, create);
+
+  const core::Access access = core::Access::read_write;
+  auto file = std::make_unique<core::DirectFile>(engine, path, access, core::DirectIo::automatic);
+  core::lock_image(file->descriptor(), access, path);
+  qcow2::ImageOptions image;
+  image.name = options.target;
+  image.level = options.level.value_or(image.level);
+  if (options.wide_window) image.window = qcow2::Window::wide;
+  image.commit_interval_ms = commit_interval_ms;
+  co_return co_await open_qcow2(engine, std::move(file), image);
+}
+
+}  // namespace fuse

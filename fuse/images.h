@@ -1,0 +1,58 @@
+// Images as disks, whatever their format: the one room of the copying verbs that knows what a format is.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/direct_file.h"
+#include "core/engine.h"
+#include "core/guest_disk.h"
+#include "fuse/options.h"
+#include "fuse/verb_work.h"
+#include "qcow2/backing_files.h"
+
+namespace fuse {
+
+/// A disk and the file below it.
+struct OpenDisk {
+  std::unique_ptr<core::DirectFile> file;  ///< nothing where the disk owns it; outlives the disk
+  std::unique_ptr<qcow2::BackingFiles> backing;
+  std::unique_ptr<core::GuestDisk> disk;
+};
+
+/// An image that is only read, locked against writers while it is open.
+/// Errors     Throws core::Error whose sentence names the image.
+/// Threads    The engine's strand. close() must be awaited once before destruction.
+class Source {
+ public:
+  Source(std::string path, OpenDisk open) : path_(std::move(path)), open_(std::move(open)) {}
+
+  std::uint64_t size() const { return open_.disk->size(); }  ///< bytes of the disk, a multiple of 512
+  /// See core::GuestDisk.
+  core::Awaitable<void> read(core::DiskOffset at, core::MutableBytes target) {
+    return naming(path_, open_.disk->read(at, target));
+  }
+  core::Awaitable<std::uint64_t> next_data(core::DiskOffset at) { return naming(path_, open_.disk->next_data(at)); }
+  core::Awaitable<std::uint64_t> next_hole(core::DiskOffset at) { return naming(path_, open_.disk->next_hole(at)); }
+  core::Awaitable<void> close() { return open_.disk->close(); }
+
+ private:
+  std::string path_;
+  OpenDisk open_;
+};
+
+/// Opens `path` as what it starts with, or as `format`. `engine` must outlive the source.
+core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
+                                                     std::optional<ImageFormat> format, BackingOptions backing);
+
+/// Creates the target's image, of `size` bytes, at `path`, which must not exist, and opens it for writing: the disk
+/// must be closed. Should that fail, whatever `path` names is the caller's to remove.
+core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::string& path,
+                                              const ConvertOptions& options, std::uint64_t size);
+
+/// Whether a file that starts so is taken for a qcow2 image.
+bool starts_like_qcow2(core::Bytes head);
+
+}  // namespace fuse

@@ -1,0 +1,206 @@
+#include "qcow2/offline/image_map.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "core/alignment.h"
+#include "core/big_endian.h"
+#include "core/error.h"
+#include "core/file_lock.h"
+#include "qcow2/offline/preallocation.h"
+
+namespace qcow2 {
+namespace {
+
+constexpr std::uint64_t entry_bytes = 8;
+constexpr std::uint64_t tables_read_at_once = 1 << 20;  // bytes of L2 tables that lie side by side
+
+bool continues(const MapExtent& one, const MapExtent& next) {
+  if (one.kind != next.kind || one.host.has_value() != next.host.has_value()) return false;
+  return !one.host || *one.host + one.length == *next.host;
+}
+
+// Joins what belongs together, and tells the visitor.
+class Joiner {
+ public:
+  /// `split_at_holes`: a standard extent may lie in a hole of the file.
+  Joiner(MapVisitor& visitor, int descriptor, bool split_at_holes)
+      : visitor_(visitor), descriptor_(descriptor), split_at_holes_(split_at_holes) {}
+
+  void add(const MapExtent& extent) {
+    if (pending_.length != 0 && continues(pending_, extent)) {
+      pending_.length += extent.length;
+      pending_.stored += extent.stored;
+      return;
+    }
+    flush();
+    pending_ = extent;
+  }
+
+  void flush() {
+    if (pending_.length == 0) return;
+    const MapExtent whole = std::exchange(pending_, {});
+    if (whole.kind == ExtentKind::standard && split_at_holes_) return tell_by_holes(whole);
+    visitor_.extent(whole);
+  }
+
+ private:
+  void tell_by_holes(MapExtent rest) {
+    while (rest.length != 0) {
+      MapExtent part = rest;
+      part.length = std::min(rest.length, length_of_kind(*rest.host, part.host_is_hole));
+      part.stored = part.host_is_hole ? 0 : part.length;
+      visitor_.extent(part);
+      rest.start += part.length;
+      rest.host = *rest.host + part.length;
+      rest.length -= part.length;
+    }
+  }
+
+  // How far the hole, or else the data, at `at` goes.
+  std::uint64_t length_of_kind(HostOffset at, bool& is_hole) const {
+    const off_t begin = static_cast<off_t>(at.value);
+    const off_t data = ::lseek(descriptor_, begin, SEEK_DATA);
+    is_hole = data > begin || (data < 0 && errno == ENXIO);
+    if (is_hole) return data < 0 ? ~0ull : static_cast<std::uint64_t>(data - begin);  // no data is left in the file
+    const off_t hole = ::lseek(descriptor_, begin, SEEK_HOLE);
+    return hole > begin ? static_cast<std::uint64_t>(hole - begin) : ~0ull;
+  }
+
+  MapVisitor& visitor_;
+  int descriptor_;
+  bool split_at_holes_;
+  MapExtent pending_;
+};
+
+MapExtent extent_of(const Placement& placement, std::uint64_t start, std::uint64_t length) {
+  MapExtent extent;
+  extent.start = start;
+  extent.length = length;
+  if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
+    extent.kind = ExtentKind::compressed;
+    extent.stored = compressed->extent.length;
+  } else if (const auto* standard = std::get_if<StandardCluster>(&placement)) {
+    extent.kind = ExtentKind::standard;
+    extent.host = standard->at;
+    extent.stored = length;
+  } else if (const auto* zero = std::get_if<ZeroCluster>(&placement)) {
+    extent.kind = ExtentKind::zero;
+    if (zero->preallocated.value != 0) extent.host = zero->preallocated;
+    extent.stored = extent.host ? length : 0;
+  }
+  return extent;
+}
+
+}  // namespace
+
+ImageMap::ImageMap(const std::string& path)
+    : file_(path), header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), path)) {
+  core::lock_image(file_.descriptor(), core::Access::read_only, path);
+  header_ = parse_header(file_.read(HostOffset{0}, header_bytes_switched), path);  // as it is now that it cannot change
+  refuse_unserved(header_, false, path);
+  if (header_.backing_file_offset != 0 && header_.backing_file_size != 0) {
+    core::fail(core::Errc::unsupported_feature, path + ": the map of an image with a backing file is not supported");
+  }
+}
+
+std::uint64_t ImageMap::disk_size() const { return core::align_down(header_.size, sector_size); }
+
+class ImageMap::Walk {
+ public:
+  Walk(const ImageMap& image, MapVisitor& visitor)
+      : file_(image.file_),
+        header_(image.header_),
+        geometry_(header_.geometry),
+        size_(image.disk_size()),
+        visitor_(visitor),
+        joiner_(visitor, file_.descriptor(), reserves_more_than_it_holds(file_, header_)) {}
+
+  void run() {
+    tell_metadata();
+    const std::uint64_t l1_entries = geometry_.l1_entries(size_);
+    read_l1(l1_entries);
+    std::uint64_t index = 0;
+    while (index < l1_entries) index += tables_from(index);
+    joiner_.flush();
+  }
+
+ private:
+  void tell_metadata() {
+    const std::uint64_t cluster = geometry_.cluster_size();
+    metadata(HostOffset{0}, cluster);
+    metadata(header_.l1_table, core::align_up(header_.l1_entries * entry_bytes, cluster));
+    metadata(header_.refcount_table, header_.refcount_table_clusters * cluster);
+    for (const HostOffset block : refcount_blocks(file_, header_)) metadata(block, cluster);
+  }
+
+  void metadata(HostOffset at, std::uint64_t length) {
+    if (length != 0) visitor_.used(HostUse::metadata, HostExtent{at, length});
+  }
+
+  void read_l1(std::uint64_t entries) {
+    const std::vector<std::byte> bytes = file_.read_or_zeros(header_.l1_table, entries * entry_bytes);
+    l1_.resize(entries);
+    for (std::uint64_t i = 0; i < entries; ++i) {
+      l1_[i] = decode_table_entry(core::load_big_endian<std::uint64_t>(bytes, i * entry_bytes), geometry_);
+    }
+  }
+
+  // Tells what the tables at `index` of the L1 table say, as many as lie side by side. Returns how many.
+  std::uint64_t tables_from(std::uint64_t index) {
+    const std::uint64_t at = l1_[index];
+    if (at == 0) {
+      const std::uint64_t start = index * geometry_.bytes_per_l2_table();
+      joiner_.add(extent_of(Unallocated{}, start, std::min(geometry_.bytes_per_l2_table(), size_ - start)));
+      return 1;
+    }
+    const std::uint64_t cluster = geometry_.cluster_size();
+    std::uint64_t count = 1;
+    while (index + count < l1_.size() && l1_[index + count] == at + count * cluster &&
+           (count + 1) * cluster <= tables_read_at_once) {
+      ++count;
+    }
+    metadata(HostOffset{at}, count * cluster);
+    const std::vector<std::byte> tables = file_.read_or_zeros(HostOffset{at}, count * cluster);
+    tell_entries(tables, index * geometry_.bytes_per_l2_table());
+    return count;
+  }
+
+  void tell_entries(core::Bytes tables, std::uint64_t start) {
+    for (std::size_t at = 0; at < tables.size() && start < size_; at += entry_bytes) {
+      const std::uint64_t entry = core::load_big_endian<std::uint64_t>(tables, at);
+      const std::uint64_t length = std::min(geometry_.cluster_size(), size_ - start);
+      const Placement placement = decode_l2_entry(entry, geometry_, header_.version);
+      const MapExtent extent = extent_of(placement, start, length);
+      joiner_.add(extent);
+      if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
+        visitor_.used(HostUse::compressed, compressed->extent);
+      } else if (extent.host) {
+        visitor_.used(HostUse::standard, HostExtent{*extent.host, geometry_.cluster_size()});
+      }
+      start += length;
+    }
+  }
+
+  const ReadOnlyFile& file_;
+  const Header& header_;
+  const Geometry& geometry_;
+  std::uint64_t size_;
+  MapVisitor& visitor_;
+  Joiner joiner_;
+  std::vector<std::uint64_t> l1_;  ///< where the L2 tables lie; 0 for none
+};
+
+void ImageMap::walk(MapVisitor& visitor) const {
+  try {
+    Walk(*this, visitor).run();
+  } catch (const core::Error& error) {
+    const std::string sentence = core::describe(error);
+    core::fail(error.code(), sentence.starts_with(file_.path()) ? sentence : file_.path() + ": " + sentence);
+  }
+}
+
+}  // namespace qcow2

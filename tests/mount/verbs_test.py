@@ -1,0 +1,426 @@
+#!/usr/bin/env -S python3 -B
+"""convert, compare and map: the verbs that work on whole disks without a mount. QEMU judges what they make and is the
+model for what they say."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import unittest
+
+import content
+import harness
+from harness import KiB, MiB, QCOWFS, run
+
+LONG_ENOUGH = 3 * MiB  # for several pieces
+
+
+class VerbCase(harness.MountCase):
+    def write(self, name, data):
+        return content.write_file(self.path(name), data)
+
+    def names(self):
+        return set(os.listdir(self.folder))
+
+    def convert(self, source, target, *options, **more):
+        """The target's path, after a conversion that says nothing."""
+        done = run(QCOWFS, "convert", *options, source, target, **more)
+        self.assertEqual((done.stdout, done.stderr), ("", ""))
+        return target
+
+    def same_to_qemu(self, left, right):
+        done = run("qemu-img", "compare", left, right, expect=None)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
+class Convert(VerbCase):
+    def test_there_and_back(self):
+        raw = self.write("raw", content.mixed(LONG_ENOUGH, 1))
+        for options in ([], ["--compression", "zstd"], ["--cluster-size", "512"], ["--cluster-size", "4k"],
+                        ["--cluster-size", "2M"], ["--level", "9", "--window", "32k"],
+                        ["-f", "raw", "-O", "qcow2", "--compression", "zstd", "--cluster-size", "4k", "--level", "5"]):
+            with self.subTest(options=options):
+                number = self.next_number()
+                image = self.convert(raw, self.path(f"{number}.qcow2"), *options)
+                self.judge(image, raw)
+                back = self.convert(image, self.path(f"{number}.raw"), "-O", "raw")
+                self.assert_same_bytes(back, raw)
+
+    def test_what_was_asked_for_is_in_the_header(self):
+        raw = self.write("raw", content.text(MiB, 1))
+        image = self.convert(raw, self.path("image"), "--compression", "zstd", "--cluster-size", "32k")
+        facts = self.info(image)
+        self.assertEqual(facts["cluster-size"], 32 * KiB)
+        self.assertEqual(facts["format-specific"]["data"]["compression-type"], "zstd")
+        facts = self.info(self.convert(raw, self.path("other")))
+        self.assertEqual(facts["cluster-size"], 64 * KiB)
+        self.assertEqual(facts["format-specific"]["data"]["compression-type"], "zlib")
+        self.assertLess(os.path.getsize(image), MiB * 2 // 3)
+
+    def test_images_of_others(self):
+        raw = self.write("raw", content.mixed(LONG_ENOUGH, 2))
+        for name, arguments in [("plain", []), ("zlib", ["-c"]), ("old", ["-o", "compat=0.10"]),
+                                ("zstd", ["-c", "-o", "compression_type=zstd,cluster_size=4k"])]:
+            with self.subTest(name):
+                theirs = self.path(f"{name}.qcow2")
+                run("qemu-img", "convert", "-O", "qcow2", *arguments, raw, theirs)
+                self.judge(self.convert(theirs, self.path(f"{name}.ours"), "--cluster-size", "8k"), raw)
+                self.assert_same_bytes(self.convert(theirs, self.path(f"{name}.raw"), "-O", "raw"), raw)
+
+    def test_odd_sizes(self):
+        for size in (0, 1, 511, 512, 1000, 65535, 65536 + 512, MiB - 1, MiB + 12345):
+            with self.subTest(size=size):
+                raw = self.write(f"{size}", content.text(size, size))
+                image = self.convert(raw, self.path(f"{size}.qcow2"))
+                self.judge(image, raw)
+                back = self.convert(image, self.path(f"{size}.back"), "-O", "raw")
+                padded = self.write(f"{size}.padded", content.text(size, size) + bytes(-size % 512))
+                self.assert_same_bytes(back, padded)
+                self.assert_same_bytes(self.convert(raw, self.path(f"{size}.copy"), "-O", "raw"), padded)
+                with open(raw, "rb") as file:
+                    self.judge(self.convert("-", self.path(f"{size}.piped"), stdin=file), raw)
+
+    def test_holes_stay_holes(self):
+        size = 512 * MiB
+        extents = [(3 * MiB + 4096, content.text(100000, 1)), (200 * MiB, content.noise(MiB, 2)),
+                   (size - 5000, content.text(5000, 3))]
+        raw = content.write_sparse_file(self.path("raw"), size, extents)
+        image = self.convert(raw, self.path("image"))
+        self.judge(image, raw)
+        self.assertLess(os.path.getsize(image), 2 * MiB)
+        back = self.convert(image, self.path("back"), "-O", "raw")
+        self.assert_same_bytes(back, raw)
+        self.assertLess(os.stat(back).st_blocks * 512, 2 * MiB)
+        copy = self.convert(raw, self.path("copy"), "-O", "raw")
+        self.assert_same_bytes(copy, raw)
+        self.assertLess(os.stat(copy).st_blocks * 512, 2 * MiB)
+
+    def test_zeros_become_holes(self):
+        data = content.noise(MiB, 1) + bytes(30 * MiB) + content.noise(MiB, 2)
+        raw = self.write("raw", data)
+        image = self.convert(raw, self.path("image"))
+        self.judge(image, raw)
+        self.assertLess(os.path.getsize(image), 3 * MiB)
+        copy = self.convert(raw, self.path("copy"), "-O", "raw")
+        self.assert_same_bytes(copy, raw)
+        self.assertLess(os.stat(copy).st_blocks * 512, 3 * MiB)
+
+    def test_empty_disks(self):
+        raw = self.twin(10 * MiB)
+        self.judge(self.convert(raw, self.path("image")), raw)
+        self.assert_same_bytes(self.convert(self.path("image"), self.path("back"), "-O", "raw"), raw)
+
+    def test_from_stdin(self):
+        data = content.mixed(LONG_ENOUGH, 5) + bytes(4 * MiB) + content.mixed(LONG_ENOUGH + 77, 6)
+        raw = self.write("raw", data)
+        for options in ([], ["--cluster-size", "512", "--compression", "zstd"], ["-O", "raw"]):
+            with self.subTest(options=options):
+                target = self.path(f"target-{self.next_number()}")
+                with subprocess.Popen(["cat", raw], stdout=subprocess.PIPE) as cat:
+                    self.convert("-", target, *options, stdin=cat.stdout)
+                if "raw" in options:
+                    self.assert_same_bytes(target, raw)
+                else:
+                    self.judge(target, raw)
+
+    def test_to_stdout(self):
+        data = content.mixed(LONG_ENOUGH, 7) + bytes(4 * MiB)
+        image = self.convert(self.write("raw", data), self.path("image"))
+        for options in ([], ["-O", "raw"]):
+            with open(self.path("out"), "wb") as out:
+                subprocess.run([QCOWFS, "convert", *options, image, "-"], stdout=out, check=True, timeout=60)
+            self.assert_same_bytes(self.path("out"), self.path("raw"))
+
+    def test_from_stdin_to_stdout(self):
+        data = content.mixed(LONG_ENOUGH + 3, 8)
+        done = subprocess.run([QCOWFS, "convert", "-", "-"], input=data, capture_output=True, check=True, timeout=60)
+        self.assertEqual(done.stdout, data)
+
+    def test_a_reader_that_goes_away(self):
+        image = self.convert(self.write("raw", content.noise(LONG_ENOUGH, 1)), self.path("image"))
+        with subprocess.Popen([QCOWFS, "convert", image, "-"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            process.stdout.read(1000)
+            process.stdout.close()
+            self.assertEqual(process.wait(30), 1)
+            self.assertRegex(process.stderr.read().decode(), r"^qcowfs: writing stdout: .*\n$")
+
+    def test_the_format_may_be_said(self):
+        image = self.convert(self.write("raw", content.text(MiB, 1)), self.path("image"))
+        nested = self.convert(image, self.path("nested"), "-f", "raw")  # the image itself as a disk
+        back = self.convert(nested, self.path("back"), "-O", "raw")
+        size = os.path.getsize(image)
+        self.assertEqual(harness.read_at(back, 0, size), harness.read_at(image, 0, size))
+        with open(image, "rb") as file:
+            self.refused(QCOWFS, "convert", "-", self.path("piped"), stdin=file, says="stdin")
+        with open(image, "rb") as file:
+            self.convert("-", self.path("piped"), "-f", "raw", stdin=file)
+        self.same_to_qemu(self.path("piped"), nested)
+
+    def test_what_it_refuses(self):
+        raw = self.write("raw", content.text(MiB, 1))
+        image = self.convert(raw, self.path("image"))
+        target = self.path("target")
+        before = {name: harness.read_at(self.path(name), 0, 2 * MiB) for name in self.names()}
+        convert = (QCOWFS, "convert")
+        for existing in (raw, image):
+            self.refused(*convert, raw, existing, names=[existing], says="exists")
+            self.refused(*convert, "-O", "raw", image, existing, names=[existing], says="exists")
+        os.symlink(self.path("nowhere"), self.path("dangling"))
+        self.refused(*convert, raw, self.path("dangling"), names=["dangling"], says="exists")
+        os.unlink(self.path("dangling"))
+        self.refused(*convert, self.path("missing"), target, names=[self.path("missing")], says="no such file")
+        self.refused(*convert, self.folder, target, names=[self.folder])
+        self.refused(*convert, raw, self.path("no/such/folder"), names=["no/such/folder"], says="no such file")
+        self.refused(*convert, "-f", "qcow2", raw, target, names=[raw], says="not a qcow2 image")
+        for arguments, says in [((raw,), "TARGET"), ((), "SOURCE"), (("-O", "vmdk", raw, target), "vmdk"),
+                                (("--level", "0", raw, target), "level"), (("--window", "5k", raw, target), "window"),
+                                (("--cluster-size", "3k", raw, target), "cluster-size"),
+                                (("--compression", "lz4", raw, target), "lz4"),
+                                (("-O", "raw", "--level", "3", raw, target), "raw"),
+                                (("-O", "qcow2", raw, "-"), "stdout")]:
+            done = self.refused(*convert, *arguments, says=says)
+            self.assertEqual(done.returncode, 2)
+        self.assertEqual(self.names(), set(before))
+        for name, data in before.items():
+            self.assertEqual(harness.read_at(self.path(name), 0, 2 * MiB), data, name)
+
+    def test_a_source_that_somebody_writes_is_refused(self):
+        image = self.create(MiB)
+        daemon = self.mount(image)
+        self.refused(QCOWFS, "convert", image, self.path("target"), names=[image], says="in use")
+        daemon.unmount()
+        self.convert(image, self.path("target"))
+
+    def test_a_damaged_source_leaves_no_target(self):
+        raw = self.write("raw", content.text(LONG_ENOUGH, 1))
+        image = self.path("image")
+        run("qemu-img", "convert", "-c", "-O", "qcow2", raw, image)
+        harness.write_at(image, os.path.getsize(image) // 2, bytes(64 * KiB))
+        before = self.names()
+        for options in ([], ["-O", "raw"]):
+            self.refused(QCOWFS, "convert", *options, image, self.path("target"), names=[image], says="damaged")
+        done = subprocess.run([QCOWFS, "convert", image, "-"], capture_output=True, check=False, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(self.names(), before)
+
+    def test_a_full_host_leaves_no_target(self):
+        if os.geteuid() != 0:
+            self.lacks("a small file system needs root")
+        small = self.path("small")
+        os.mkdir(small)
+        run("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small)
+        self.addCleanup(run, "umount", small)
+        raw = self.write("raw", content.noise(8 * MiB, 1))
+        for options in ([], ["-O", "raw"]):
+            target = os.path.join(small, "target")
+            self.refused(QCOWFS, "convert", *options, raw, target, names=[target], says="no space")
+            self.assertEqual(os.listdir(small), [])
+
+    def test_an_interrupted_conversion_leaves_nothing(self):
+        before = self.names()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for options in ([], ["-O", "raw"]):
+                with self.subTest(signal=number, options=options):
+                    with subprocess.Popen([QCOWFS, "convert", *options, "-", self.path("target")],
+                                          stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                        process.stdin.write(content.noise(5 * MiB, 1))
+                        process.stdin.flush()
+                        harness.wait_for(lambda: self.names() != before, 20)
+                        process.send_signal(number)
+                        process.stdin.close()
+                        self.assertEqual(process.wait(20), -number)
+                        self.assertEqual(process.stderr.read(), b"")
+                    self.assertEqual(self.names(), before)
+
+    def test_nothing_is_overwritten_that_appears_meanwhile(self):
+        target = self.path("target")
+        with subprocess.Popen([QCOWFS, "convert", "-", target], stdin=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            harness.wait_for(self.names, 20)
+            self.write("target", b"precious")
+            process.stdin.write(content.noise(MiB, 1))
+            process.stdin.close()
+            self.assertEqual(process.wait(20), 1)
+            self.assertRegex(process.stderr.read().decode(), r"^qcowfs: .*target: already exists.*\n$")
+        self.assertEqual(harness.read_at(target, 0, 100), b"precious")
+        self.assertEqual(self.names(), {"target"})
+
+
+class Compare(VerbCase):
+    def compare(self, *arguments):
+        return run(QCOWFS, "compare", *arguments, expect=None)
+
+    def as_qemu(self, *arguments):
+        """The status of ours, which is that of qemu-img's, with the same words."""
+        ours = self.compare(*arguments)
+        theirs = run("qemu-img", "compare", *arguments, expect=None)
+        with self.subTest(arguments=arguments):
+            self.assertEqual(ours.returncode, theirs.returncode, ours.stdout + ours.stderr + theirs.stderr)
+            if theirs.returncode == 0:
+                self.assertEqual(ours.stdout, theirs.stdout)
+            self.assertEqual(ours.stderr == "", theirs.stderr == "", ours.stderr)
+        return ours
+
+    def test_equal_disks(self):
+        raw = self.write("raw", content.mixed(LONG_ENOUGH + 512, 1))
+        image = self.convert(raw, self.path("image"))
+        other = self.convert(raw, self.path("other"), "--compression", "zstd", "--cluster-size", "2M")
+        for pair in ((raw, raw), (raw, image), (image, raw), (image, other), (other, other),
+                     ("-f", "raw", "-F", "qcow2", raw, image)):
+            self.assertEqual(self.as_qemu(*pair).returncode, 0)
+        self.assertEqual(self.compare("-s", raw, image).returncode, 0)
+
+    def test_the_first_differing_byte_is_said(self):
+        data = bytearray(content.mixed(LONG_ENOUGH, 2))
+        raw = self.write("raw", data)
+        for places in ([0], [511], [LONG_ENOUGH - 1], [MiB + 7, MiB + 8, 2 * MiB], [70000, 70001]):
+            with self.subTest(places=places):
+                changed = bytearray(data)
+                for place in places:
+                    changed[place] ^= 1
+                other = self.write("other", changed)
+                image = self.path("image")
+                self.convert(other, image)
+                for pair in ((raw, other), (raw, image), (image, raw)):
+                    self.assertEqual(self.as_qemu(*pair).stdout, f"Content mismatch at offset {places[0]}!\n")
+                os.unlink(image)
+
+    def test_the_rest_of_the_longer_one_must_be_zeros(self):
+        short = self.write("short", content.text(MiB, 1))
+        zeros = self.write("zeros", content.text(MiB, 1) + bytes(3 * MiB))
+        hole = content.write_sparse_file(self.path("hole"), 300 * MiB, [(0, content.text(MiB, 1))])
+        more = self.write("more", content.text(MiB, 1) + bytes(3 * MiB) + b"x" + bytes(511))
+        image = self.convert(zeros, self.path("image"))
+        for left, right in ((short, zeros), (zeros, short), (short, hole), (image, short), (hole, image)):
+            self.assertEqual(self.as_qemu(left, right).returncode, 0)
+            self.assertEqual(self.as_qemu("-s", left, right).stdout, "Strict mode: Image size mismatch!\n")
+        for left, right in ((short, more), (more, image), (more, hole)):
+            done = self.as_qemu(left, right)
+            self.assertIn(f"Content mismatch at offset {4 * MiB}!\n", done.stdout)
+
+    def test_holes_against_holes_cost_nothing(self):
+        size = 8 << 40
+        images = [self.create_by_qemu(size, "cluster_size=2M", name=name) for name in ("one", "other")]
+        run("qemu-io", "-c", f"write -P 7 {size - 4 * MiB} 1k", images[0])
+        self.assertIn(f"offset {size - 4 * MiB}!", self.as_qemu(*images).stdout)
+
+    def test_exit_statuses_of_failures(self):
+        raw = self.write("raw", content.text(MiB, 1))
+        missing = self.path("missing")
+        for arguments in ((missing, raw), (raw, missing), ("-F", "qcow2", raw, raw), (raw,), (raw, raw, raw)):
+            done = self.refused(QCOWFS, "compare", *arguments)
+            self.assertEqual(done.returncode, 2)
+        image = self.path("image")
+        run("qemu-img", "convert", "-c", "-O", "qcow2", self.write("data", content.text(LONG_ENOUGH, 1)), image)
+        harness.write_at(image, os.path.getsize(image) // 2, bytes(64 * KiB))
+        # Part of the damage decodes to something else: that difference comes before what cannot be read.
+        self.assertEqual(self.as_qemu(image, self.path("data")).returncode, 1)
+        harness.write_at(image, 0x50000, b"\xff" * (os.path.getsize(image) - 0x50000))
+        done = self.refused(QCOWFS, "compare", image, self.path("data"), names=[image], says="damaged")
+        self.assertEqual(done.returncode, 4)
+        self.assertEqual(self.as_qemu(image, self.path("data")).returncode, 4)
+
+
+class Map(VerbCase):
+    def as_qemu(self, image):
+        """The extents of ours, which are qemu-img's."""
+        ours = json.loads(run(QCOWFS, "map", "--json", image).stdout)
+        theirs = json.loads(run("qemu-img", "map", "-f", "qcow2", "--output=json", image).stdout)
+        with self.subTest(image=image):
+            known = set().union(*theirs)  # older versions do not say what is compressed
+            self.assertEqual([{key: value for key, value in extent.items() if key in known} for extent in ours], theirs)
+        return ours
+
+    def test_everything_a_cluster_can_be(self):
+        for options in ("cluster_size=64k", "cluster_size=512", "cluster_size=2M", "compat=0.10",
+                        "compression_type=zstd,cluster_size=4k", "refcount_bits=1,cluster_size=1k"):
+            image = self.create_by_qemu(20 * MiB + 512, options, name=f"{options}.qcow2")
+            commands = ["write -P 1 0 1M", "write -c -P 2 4M 2M", "write -P 3 8M 3M", "write -P 4 20M 512",
+                        "write -P 6 15M 4k", "discard 9M 1M", "flush"]
+            if "0.10" not in options:
+                commands += ["write -z 6M 1M", "write -z 10M 1M", "write -z -u 0 512k"]
+            for command in commands:
+                run("qemu-io", "-c", command, image, expect=None)  # QEMU does not pad compressed clusters everywhere
+            extents = self.as_qemu(image)
+            self.assertEqual(sum(extent["length"] for extent in extents), 20 * MiB + 512)
+            self.assertTrue(any(extent["compressed"] for extent in extents) or "2M" in options)
+
+    def test_reserved_clusters_that_the_file_has_no_bytes_for(self):
+        for preallocation in ("off", "metadata", "falloc"):
+            image = self.create_by_qemu(8 * MiB, f"preallocation={preallocation}", name=f"{preallocation}.qcow2")
+            self.as_qemu(image)
+            run("qemu-io", "-c", "write -P 1 1M 4k", "-c", "write -P 1 3M 100k", image)
+            self.as_qemu(image)
+
+    def test_images_of_ours(self):
+        raw = self.write("raw", content.mixed(LONG_ENOUGH, 1) + bytes(5 * MiB) + content.noise(MiB + 1000, 2))
+        for options in ([], ["--compression", "zstd", "--cluster-size", "2M"], ["--cluster-size", "512"]):
+            self.as_qemu(self.convert(raw, self.path(f"image-{self.next_number()}"), *options))
+        for size in (0, 512, 3 << 40):
+            self.as_qemu(self.create(size, name=f"empty-{size}"))
+
+    def test_for_people(self):
+        image = self.create_by_qemu(10 * MiB)
+        run("qemu-io", "-c", "write -P 1 0 1M", "-c", "write -c -P 2 4M 64k", "-c", "write -z 6M 1M", image)
+        text = run(QCOWFS, "map", image).stdout
+        self.assertRegex(text, r"(?m)^0 +0x100000 +standard +0x50000$")
+        self.assertRegex(text, r"(?m)^0x400000 +0x10000 +compressed$")
+        self.assertRegex(text, r"(?m)^0x600000 +0x100000 +zero$")
+        self.assertNotIn("\033", text)
+        status, text = at_a_terminal(QCOWFS, "map", image)
+        self.assertEqual(status, 0)
+        self.assertIn("\033[34m█", text)
+        self.assertIn("metadata", text)
+
+    def test_what_it_refuses(self):
+        raw = self.write("raw", content.text(MiB, 1))
+        self.refused(QCOWFS, "map", raw, names=[raw], says="not a qcow2")
+        self.refused(QCOWFS, "map", self.path("missing"), names=["missing"], says="no such file")
+        self.assertEqual(self.refused(QCOWFS, "map").returncode, 2)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", self.path("overlay"))
+        self.refused(QCOWFS, "map", self.path("overlay"), names=["overlay"], says="backing file")
+        image = self.create(MiB)
+        daemon = self.mount(image)
+        self.refused(QCOWFS, "map", image, names=[image], says="in use")
+        daemon.unmount()
+        run("qemu-io", "-c", "write 0 64k", image)
+        l1_table = int.from_bytes(harness.read_at(image, 40, 8), "big")
+        l2_table = int.from_bytes(harness.read_at(image, l1_table, 8), "big") & ((1 << 56) - 512)
+        harness.write_at(image, l2_table, (0x50001 << 9).to_bytes(8, "big"))
+        self.refused(QCOWFS, "map", image, names=[image], says="not aligned")
+
+
+class Progress(VerbCase):
+    def test_a_bar_at_a_terminal_and_nothing_elsewhere(self):
+        data = content.noise(MiB, 1)
+        slowly = f"for i in 1 2 3 4 5 6 7 8; do cat '{self.write('piece', data)}'; sleep 0.3; done"
+        status, text = at_a_terminal("sh", "-c", f"({slowly}) | '{QCOWFS}' convert - '{self.path('image')}'")
+        self.assertEqual(status, 0)
+        self.assertRegex(text, r"MiB/s")
+        self.assertTrue(text.endswith("\r\033[K"), text)
+        done = run("sh", "-c", f"({slowly}) | '{QCOWFS}' convert - '{self.path('other')}'")
+        self.assertEqual((done.stdout, done.stderr), ("", ""))
+
+
+def at_a_terminal(*command):
+    """(exit status, what it says) of a command whose stdout and stderr are a terminal."""
+    master, terminal = pty.openpty()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        said = b""
+        while True:
+            try:
+                piece = os.read(master, 65536)
+            except OSError:  # EIO: nobody has it open any more
+                break
+            if not piece:
+                break
+            said += piece
+        os.close(master)
+        return process.wait(30), said.decode()
+
+
+if __name__ == "__main__":
+    harness.main()
