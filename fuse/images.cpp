@@ -46,11 +46,11 @@ core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::
     qcow2::ImageOptions options;
     options.name = path;
     options.read_only = true;
-    auto below = std::make_unique<qcow2::BackingFiles>(engine, path, file->descriptor(),
-                                                       backing_policy(backing, core::DirectIo::automatic));
+    const auto below = std::make_shared<qcow2::BackingFiles>(engine, path, file->descriptor(),
+                                                             backing_policy(backing, core::DirectIo::automatic));
     options.open_backing = below->opener(path, options.cache_size / 2);
     open = co_await open_qcow2(engine, std::move(file), options);
-    open.backing = std::move(below);
+    open.backing = below;
   }
   co_return std::make_unique<Source>(std::move(path), std::move(open));
 }

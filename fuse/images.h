@@ -11,14 +11,13 @@
 #include "core/guest_disk.h"
 #include "fuse/options.h"
 #include "fuse/verb_work.h"
-#include "qcow2/backing_files.h"
 
 namespace fuse {
 
 /// A disk and the file below it.
 struct OpenDisk {
   std::unique_ptr<core::DirectFile> file;  ///< nothing where the disk owns it; outlives the disk
-  std::unique_ptr<qcow2::BackingFiles> backing;
+  std::shared_ptr<const void> backing;     ///< the files below that one; outlives the disk too
   std::unique_ptr<core::GuestDisk> disk;
 };
 
