@@ -5,7 +5,6 @@
 
 #include "core/big_endian.h"
 #include "core/error.h"
-#include "core/file_lock.h"
 #include "qcow2/offline/fragment_check.h"
 #include "qcow2/offline/reference_walk.h"
 
@@ -101,8 +100,7 @@ class Check {
 }  // namespace
 
 std::optional<CheckResult> check_image(const std::string& path, const CheckOptions& options) {
-  const ReadOnlyFile file(path);
-  core::lock_image(file.descriptor(), core::Access::read_only, path);
+  const ReadOnlyFile file(path, ReadOnlyFile::Lock::against_writers);
   if (!is_qcow2(file)) return std::nullopt;
   return Check(file, options).run();
 }

@@ -9,7 +9,6 @@
 #include "core/alignment.h"
 #include "core/big_endian.h"
 #include "core/error.h"
-#include "core/file_lock.h"
 #include "qcow2/offline/preallocation.h"
 
 namespace qcow2 {
@@ -98,9 +97,8 @@ MapExtent extent_of(const Placement& placement, std::uint64_t start, std::uint64
 }  // namespace
 
 ImageMap::ImageMap(const std::string& path)
-    : file_(path), header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), path)) {
-  core::lock_image(file_.descriptor(), core::Access::read_only, path);
-  header_ = parse_header(file_.read(HostOffset{0}, header_bytes_switched), path);  // as it is now that it cannot change
+    : file_(path, ReadOnlyFile::Lock::against_writers),
+      header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), path)) {
   refuse_unserved(header_, false, path);
   if (header_.backing_file_offset != 0 && header_.backing_file_size != 0) {
     core::fail(core::Errc::unsupported_feature, path + ": the map of an image with a backing file is not supported");

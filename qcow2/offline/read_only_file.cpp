@@ -8,13 +8,14 @@
 #include <cerrno>
 
 #include "core/error.h"
+#include "core/file_lock.h"
 
 namespace qcow2 {
 
 using core::fail_errno;
 
 // Without O_NONBLOCK, opening a named pipe would wait for somebody to write to it.
-ReadOnlyFile::ReadOnlyFile(const std::string& path)
+ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock)
     : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)) {
   if (!fd_.valid()) fail_errno(errno, path_);
   struct stat facts {};
@@ -22,6 +23,8 @@ ReadOnlyFile::ReadOnlyFile(const std::string& path)
   if (!S_ISREG(facts.st_mode) && !S_ISBLK(facts.st_mode)) {
     core::fail(core::Errc::bad_argument, path_ + ": neither a file nor a block device");
   }
+  // Before anything is learnt of the file that a writer could still change.
+  if (lock == Lock::against_writers) core::lock_image(fd_.get(), core::Access::read_only, path_);
   const off_t end = ::lseek(fd_.get(), 0, SEEK_END);  // stat knows no size of a block device
   if (end < 0) fail_errno(errno, path_);
   size_ = static_cast<std::uint64_t>(end);

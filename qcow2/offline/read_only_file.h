@@ -16,11 +16,14 @@ namespace qcow2 {
 /// Threads  Every method may be called from any number of threads at once.
 class ReadOnlyFile {
  public:
-  /// Accepts a regular file or a block device.
-  explicit ReadOnlyFile(const std::string& path);
+  enum class Lock { none, against_writers };
+
+  /// Accepts a regular file or a block device. With a lock, nobody writes to the image until this object is gone;
+  /// throws image_locked where somebody does already.
+  explicit ReadOnlyFile(const std::string& path, Lock lock = Lock::none);
 
   const std::string& path() const { return path_; }
-  int descriptor() const { return fd_.get(); }  ///< borrowed: for locks
+  int descriptor() const { return fd_.get(); }  ///< borrowed: to ask the file system about it
   std::uint64_t size() const { return size_; }  ///< when it was opened
   std::uint64_t allocated_size() const { return allocated_size_; }
 

@@ -402,7 +402,7 @@ class Arguments(harness.MountCase):
     def test_help_and_version(self):
         for flag in ("-h", "--help"):
             done = run(QCOWFS, flag)
-            for word in ("MOUNTPOINT", "IMAGE", "umount", "create", "info", "cache_size", "level", "workers"):
+            for word in ("MOUNTPOINT", "IMAGE", "umount", "create", "info", "check", "cache_size", "level", "workers"):
                 self.assertIn(word, done.stdout)
         for flag in ("-V", "--version"):
             self.assertRegex(run(QCOWFS, flag).stdout, r"^qcowfs \d+\.\d+\.\d+")

@@ -177,6 +177,10 @@ TEST(Options, TheOtherVerbs) {
   EXPECT_EQ(create.cluster_size, 2u << 20);
   EXPECT_EQ(create.compression, fuse::Compression::zstd);
   EXPECT_TRUE(std::get<fuse::InfoOptions>(parse({"info", "--json", "a.qcow2"})).json);
+  const auto check = std::get<fuse::CheckOptions>(parse({"check", "--data", "a.qcow2"}));
+  EXPECT_EQ(check.image, "a.qcow2");
+  EXPECT_TRUE(check.data);
+  EXPECT_FALSE(check.json);
   EXPECT_EQ(complaint({"create", "--cluster-size", "3k", "a", "1g"}),
             "--cluster-size 3k: expected a power of two from 512 to 2m");
   EXPECT_EQ(complaint({"create", "--compression", "lz4", "a", "1g"}), "--compression lz4: expected zlib or zstd");
@@ -250,6 +254,19 @@ TEST(Options, CompareAndMap) {
   EXPECT_TRUE(std::get<fuse::MapOptions>(parse({"map", "--json", "a"})).json);
   EXPECT_EQ(std::get<fuse::MapOptions>(parse({"map", "a"})).image, "a");
   EXPECT_NE(complaint({"map"}).find("IMAGE"), std::string::npos);
+}
+
+TEST(Options, ACheckThatIsNotUnderstoodHasNotFoundCorruption) {
+  const auto status = [](std::initializer_list<const char*> words) {
+    try {
+      parse(words);
+    } catch (const fuse::UsageError& error) {
+      return error.exit_status();
+    }
+    return 0;
+  };
+  EXPECT_EQ(status({"check", "--nonsense", "a"}), 1);
+  EXPECT_EQ(status({"info", "--nonsense", "a"}), 2);
 }
 
 TEST(Options, ACommaBehindABackslashBelongsToItsWord) {
