@@ -1,5 +1,6 @@
 // `qcowfs info`: what an image says of itself, for people and, with the names that qemu-img uses, for
 // programs.
+#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 #include <cstdio>
@@ -17,18 +18,60 @@ const char* name_of(qcow2::CompressionType type) { return type == qcow2::Compres
 const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
 const char* compatibility(const qcow2::ImageInfo& info) { return info.version < 3 ? "0.10" : "1.1"; }
 
-std::string for_programs(const qcow2::ImageInfo& info) {
+boost::json::object for_programs(const qcow2::Snapshot& snapshot) {
+  constexpr std::uint64_t second = 1'000'000'000;  // in nanoseconds
+  boost::json::object entry;
+  entry["id"] = snapshot.id;
+  entry["name"] = snapshot.name;
+  entry["vm-state-size"] = snapshot.vm_state_size;
+  entry["date-sec"] = snapshot.seconds;
+  entry["date-nsec"] = snapshot.nanoseconds;
+  entry["vm-clock-sec"] = snapshot.guest_clock / second;
+  entry["vm-clock-nsec"] = snapshot.guest_clock % second;
+  if (snapshot.instruction_count) entry["icount"] = *snapshot.instruction_count;
+  return entry;
+}
+
+boost::json::object for_programs(const qcow2::StoredBitmap& bitmap) {
+  boost::json::array flags;
+  if (bitmap.in_use) flags.emplace_back("in-use");
+  if (bitmap.automatic) flags.emplace_back("auto");
+  boost::json::object entry;
+  entry["name"] = bitmap.name;
+  entry["granularity"] = bitmap.granularity;
+  entry["flags"] = std::move(flags);
+  return entry;
+}
+
+template <class Item>
+boost::json::array list_for_programs(const std::vector<Item>& items) {
+  boost::json::array list;
+  for (const Item& item : items) list.push_back(for_programs(item));
+  return list;
+}
+
+boost::json::object format_specific(const qcow2::ImageInfo& info) {
   boost::json::object data;
   data["compat"] = compatibility(info);
   data["compression-type"] = name_of(info.compression);
   data["refcount-bits"] = info.refcount_bits;
-  data["lazy-refcounts"] = info.lazy_refcounts;
-  data["corrupt"] = info.corrupt;
-  data["extended-l2"] = info.extended_l2;
+  if (info.version >= 3) {
+    data["lazy-refcounts"] = info.lazy_refcounts;
+    data["corrupt"] = info.corrupt;
+    data["extended-l2"] = info.extended_l2;
+  }
+  if (!info.bitmaps.empty()) data["bitmaps"] = list_for_programs(info.bitmaps);
+  if (info.external_data_file) {
+    data["data-file"] = info.data_file;
+    data["data-file-raw"] = info.data_file_raw;
+  }
+  return data;
+}
 
+std::string for_programs(const qcow2::ImageInfo& info) {
   boost::json::object specific;
   specific["type"] = "qcow2";
-  specific["data"] = std::move(data);
+  specific["data"] = format_specific(info);
 
   boost::json::object image;
   image["filename"] = info.path;
@@ -38,7 +81,12 @@ std::string for_programs(const qcow2::ImageInfo& info) {
   image["cluster-size"] = info.cluster_size;
   image["dirty-flag"] = info.dirty;
   if (info.encrypted) image["encrypted"] = true;
-  if (!info.backing_file.empty()) image["backing-filename"] = info.backing_file;
+  if (!info.backing_file.empty()) {
+    image["backing-filename"] = info.backing_file;
+    image["full-backing-filename"] = info.backing_path;
+  }
+  if (!info.backing_format.empty()) image["backing-filename-format"] = info.backing_format;
+  if (!info.snapshots.empty()) image["snapshots"] = list_for_programs(info.snapshots);
   image["format-specific"] = std::move(specific);
   return boost::json::serialize(image);
 }
@@ -72,8 +120,11 @@ std::string for_people(const qcow2::ImageInfo& info) {
   row("cluster size:", in_bytes(info.cluster_size));
   row("compression:", name_of(info.compression));
   row("refcount bits:", std::to_string(info.refcount_bits));
-  row("snapshots:", std::to_string(info.snapshots));
+  row("snapshots:", std::to_string(info.snapshots.size()));
+  for (const qcow2::Snapshot& snapshot : info.snapshots) row("  " + snapshot.id, snapshot.name);
+  for (const qcow2::StoredBitmap& bitmap : info.bitmaps) row("bitmap:", bitmap.name);
   if (!info.backing_file.empty()) row("backing file:", info.backing_file);
+  if (!info.backing_format.empty()) row("backing format:", info.backing_format);
   row("extended L2:", yes_or_no(info.extended_l2));
   row("external data:", yes_or_no(info.external_data_file));
   row("encrypted:", yes_or_no(info.encrypted));

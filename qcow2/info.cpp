@@ -4,21 +4,42 @@
 #include "core/alignment.h"
 #include "core/error.h"
 #include "qcow2/format/header.h"
+#include "qcow2/offline/bitmap_directory.h"
+#include "qcow2/offline/image_layout.h"
 #include "qcow2/offline/read_only_file.h"
+#include "qcow2/offline/snapshot_table.h"
 
 namespace qcow2 {
 namespace {
 
-using core::Errc;
-using core::fail;
+// As QEMU looks for it: a name with a protocol is no path.
+std::string path_of_backing(const std::string& image, const std::string& name) {
+  const std::size_t colon = name.find(':');
+  const bool protocol = colon != std::string::npos && colon < name.find('/');
+  const std::size_t slash = image.rfind('/');
+  if (name.starts_with('/') || protocol || slash == std::string::npos) return name;
+  return image.substr(0, slash + 1) + name;
+}
 
-std::string read_backing_file_name(const ReadOnlyFile& file, const Header& header, const std::string& path) {
-  if (header.backing_file_offset == 0) return {};
-  const std::vector<std::byte> name = file.read(HostOffset{header.backing_file_offset}, header.backing_file_size);
-  if (name.size() < header.backing_file_size) {
-    fail(Errc::corrupt_image, path + ": the file ends within the backing file's name");
+void read_names(const ReadOnlyFile& file, const Header& header, ImageInfo& info) {
+  const std::vector<std::byte> first_cluster = file.read(HostOffset{0}, header.geometry.cluster_size());
+  if (const auto backing = find_backing(header, first_cluster, info.path)) {
+    info.backing_file = backing->name;
+    info.backing_path = path_of_backing(info.path, backing->name);
+    info.backing_format = backing->format;
   }
-  return {reinterpret_cast<const char*>(name.data()), name.size()};
+  for (const HeaderExtension& found : parse_extensions(header, first_cluster, info.path)) {
+    if (found.type != extension::data_file_name) continue;
+    info.data_file.assign(reinterpret_cast<const char*>(found.data.data()), found.data.size());
+  }
+}
+
+std::vector<StoredBitmap> read_bitmaps(const ReadOnlyFile& file) {
+  const ImageLayout layout = read_layout(file);
+  std::vector<StoredBitmap> bitmaps;
+  if (!layout.bitmaps) return bitmaps;
+  BitmapReader(file, layout).for_each([&](StoredBitmap bitmap) { bitmaps.push_back(std::move(bitmap)); });
+  return bitmaps;
 }
 
 }  // namespace
@@ -37,13 +58,16 @@ ImageInfo read_info(const std::string& path) {
   info.cluster_size = header.geometry.cluster_size();
   info.refcount_bits = header.geometry.refcount_bits();
   info.compression = header.compression;
-  info.backing_file = read_backing_file_name(file, header, path);
-  info.snapshots = header.snapshots;
+  read_names(file, header, info);
+  info.snapshots = read_snapshot_table(file, header).snapshots;
+  const bool undefined = (header.incompatible_features & ~incompatible::known) != 0;
+  if (header.autoclear_features != 0 && !undefined) info.bitmaps = read_bitmaps(file);
   info.dirty = has(incompatible::dirty);
   info.corrupt = has(incompatible::corrupt);
   info.lazy_refcounts = (header.compatible_features & compatible::lazy_refcounts) != 0;
   info.extended_l2 = has(incompatible::extended_l2);
   info.external_data_file = has(incompatible::external_data_file);
+  info.data_file_raw = info.external_data_file && (header.autoclear_features & autoclear::raw_external_data) != 0;
   info.encrypted = header.crypt_method != 0;
   return info;
 }

@@ -1,4 +1,4 @@
-// What an image says of itself, without serving it. Reads the header and nothing else.
+// What an image says of itself, without serving it: its header, its snapshots and its bitmaps.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "qcow2/format/compression_type.h"
+#include "qcow2/format/snapshot_table.h"
+#include "qcow2/offline/bitmap_directory.h"
 
 namespace qcow2 {
 
@@ -18,8 +20,13 @@ struct ImageInfo {
   std::uint64_t cluster_size = 0;
   unsigned refcount_bits = 0;
   CompressionType compression = CompressionType::zlib;
-  std::string backing_file;  ///< empty where there is none
-  unsigned snapshots = 0;
+  std::string backing_file;    ///< empty where there is none
+  std::string backing_path;    ///< the same, as it is found from here
+  std::string backing_format;  ///< empty where the image does not say
+  std::string data_file;       ///< with an external data file: its name
+  bool data_file_raw = false;
+  std::vector<Snapshot> snapshots;
+  std::vector<StoredBitmap> bitmaps;
   bool dirty = false;
   bool corrupt = false;
   bool lazy_refcounts = false;
@@ -28,7 +35,7 @@ struct ImageInfo {
   bool encrypted = false;
 };
 
-/// Throws core::Error where `path` cannot be read or is not a qcow2 image.
+/// Throws core::Error where `path` cannot be read, is not a qcow2 image, or has damaged tables of snapshots or bitmaps.
 ImageInfo read_info(const std::string& path);
 
 }  // namespace qcow2

@@ -25,13 +25,12 @@ std::string names_of(const std::vector<Snapshot>& snapshots) {
 // How long the table is shows only in its entries.
 core::Awaitable<std::vector<Snapshot>> read_snapshots(core::BlockFile& file, const Header& header, std::string name) {
   if (header.snapshots == 0) co_return std::vector<Snapshot>();
-  for (std::uint64_t length = first_read_bytes; length <= snapshot_table_bytes_max; length *= 2) {
+  for (std::uint64_t length = first_read_bytes;; length *= 2) {  // a table without an end is refused when parsed
     core::Buffer bytes(length);
     co_await file.read_at(header.snapshot_table, bytes.span());  // beyond the end of the file are zeros
-    std::optional<std::vector<Snapshot>> snapshots = parse_snapshot_table(bytes.span(), header.snapshots, name);
-    if (snapshots) co_return std::move(*snapshots);
+    std::optional<SnapshotTable> table = parse_snapshot_table(bytes.span(), header.snapshots, name);
+    if (table) co_return std::move(table->snapshots);
   }
-  fail(Errc::corrupt_image, name + ": the snapshot table is too large");
 }
 
 Header header_at_snapshot(Header header, const std::vector<Snapshot>& snapshots, const std::string& id_or_name,

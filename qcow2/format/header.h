@@ -64,6 +64,10 @@ namespace compatible {
 inline constexpr std::uint64_t lazy_refcounts = 1ull << 0;
 }  // namespace compatible
 
+namespace autoclear {
+inline constexpr std::uint64_t raw_external_data = 1ull << 1;
+}  // namespace autoclear
+
 struct Header {
   std::uint32_t version = 3;
   Geometry geometry;
@@ -102,7 +106,8 @@ struct HeaderExtension {
 
 namespace extension {
 inline constexpr std::uint32_t backing_format = 0xe2792aca;
-}
+inline constexpr std::uint32_t data_file_name = 0x44415441;
+}  // namespace extension
 
 /// The extensions in `first_cluster`, in order. Throws corrupt_image where one runs past their area.
 std::vector<HeaderExtension> parse_extensions(const Header& header, core::Bytes first_cluster, const std::string& name);

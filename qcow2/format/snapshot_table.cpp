@@ -28,30 +28,42 @@ void read_fixed(core::Bytes bytes, Snapshot& snapshot) {
 void read_extra(core::Bytes extra, Snapshot& snapshot) {
   if (extra.size() >= 8) snapshot.vm_state_size = load_big_endian<std::uint64_t>(extra, 0);
   if (extra.size() >= 16) snapshot.disk_size = load_big_endian<std::uint64_t>(extra, 8);
+  constexpr std::uint64_t not_counted = ~0ull;
+  const std::uint64_t count = extra.size() >= 24 ? load_big_endian<std::uint64_t>(extra, 16) : not_counted;
+  if (count != not_counted) snapshot.instruction_count = count;
+  snapshot.extra_data_size = static_cast<std::uint32_t>(extra.size());
 }
 
 }  // namespace
 
-std::optional<std::vector<Snapshot>> parse_snapshot_table(core::Bytes bytes, std::uint32_t count,
-                                                          const std::string& name) {
-  std::vector<Snapshot> snapshots;
+std::optional<SnapshotTable> parse_snapshot_table(core::Bytes bytes, std::uint32_t count, const std::string& name) {
+  SnapshotTable table;
   for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint64_t start = core::align_up(table.length, 8);
+    bytes = bytes.subspan(std::min<std::uint64_t>(start - table.length, bytes.size()));
     if (bytes.size() < fixed_length) return std::nullopt;
     const std::uint64_t id_length = load_big_endian<std::uint16_t>(bytes, 12);
     const std::uint64_t name_length = load_big_endian<std::uint16_t>(bytes, 14);
     const std::uint64_t extra_length = load_big_endian<std::uint32_t>(bytes, 36);
-    if (extra_length > extra_bytes_max) core::fail(core::Errc::corrupt_image, name + ": the snapshot table is damaged");
+    if (extra_length > extra_bytes_max) {
+      core::fail(core::Errc::corrupt_image,
+                 name + ": entry " + std::to_string(i) + " of the snapshot table has too much extra data");
+    }
     const std::uint64_t length = fixed_length + extra_length + id_length + name_length;
+    table.length = start + length;
+    if (table.length > snapshot_table_bytes_max) {
+      core::fail(core::Errc::corrupt_image, name + ": the snapshot table is too large");
+    }
     if (bytes.size() < length) return std::nullopt;
     Snapshot snapshot;
     read_fixed(bytes, snapshot);
     read_extra(bytes.subspan(fixed_length, extra_length), snapshot);
     snapshot.id = text(bytes.subspan(fixed_length + extra_length, id_length));
     snapshot.name = text(bytes.subspan(fixed_length + extra_length + id_length, name_length));
-    snapshots.push_back(std::move(snapshot));
-    bytes = bytes.subspan(std::min<std::uint64_t>(core::align_up(length, 8), bytes.size()));
+    table.snapshots.push_back(std::move(snapshot));
+    bytes = bytes.subspan(length);
   }
-  return snapshots;
+  return table;
 }
 
 const Snapshot* find_snapshot(const std::vector<Snapshot>& snapshots, const std::string& id_or_name) {

@@ -20,7 +20,7 @@ namespace qcow2 {
 inline constexpr std::uint64_t snapshot_table_bytes_max = 64ull << 20;  ///< QEMU refuses longer ones
 
 struct Snapshot {
-  HostOffset l1_table;
+  HostOffset l1_table;  ///< as stored: any value
   std::uint32_t l1_entries = 0;
   std::string id;    ///< unique within the image; a number, where QEMU made it
   std::string name;  ///< may be empty, and need not be unique
@@ -28,13 +28,21 @@ struct Snapshot {
   std::uint32_t nanoseconds = 0;
   std::uint64_t guest_clock = 0;  ///< nanoseconds
   std::uint64_t vm_state_size = 0;
+  std::uint32_t extra_data_size = 0;       ///< bytes
   std::optional<std::uint64_t> disk_size;  ///< bytes; none in old images: then it is that of the disk now
+  std::optional<std::uint64_t> instruction_count;
+};
+
+inline constexpr std::uint32_t snapshot_extra_data_v3_min = 16;  ///< VM state size and disk size
+
+struct SnapshotTable {
+  std::vector<Snapshot> snapshots;
+  std::uint64_t length = 0;  ///< bytes that the entries take
 };
 
 /// The first `count` entries at the front of `bytes`; nothing where `bytes` ends before the last of them does. Throws
-/// corrupt_image for what no writer may leave.
-std::optional<std::vector<Snapshot>> parse_snapshot_table(core::Bytes bytes, std::uint32_t count,
-                                                          const std::string& name);
+/// corrupt_image for what no writer may leave, and for a table longer than snapshot_table_bytes_max.
+std::optional<SnapshotTable> parse_snapshot_table(core::Bytes bytes, std::uint32_t count, const std::string& name);
 
 /// By id, or else by name. Null where there is none, or where several have that name.
 const Snapshot* find_snapshot(const std::vector<Snapshot>& snapshots, const std::string& id_or_name);

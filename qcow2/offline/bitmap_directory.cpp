@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t entry_front = 24;
 constexpr std::uint32_t flag_in_use = 1;
+constexpr std::uint32_t flag_automatic = 2;
 constexpr std::uint32_t flags_reserved = ~3u;
 constexpr std::uint8_t type_dirty_tracking = 1;
 constexpr unsigned granularity_bits_min = 9;
@@ -64,6 +65,10 @@ StoredBitmap BitmapReader::next(std::size_t left) {
   at_ += size;
 
   StoredBitmap bitmap;
+  bitmap.name = name;
+  bitmap.granularity = std::uint64_t{1} << granularity_bits;
+  bitmap.in_use = (flags & flag_in_use) != 0;
+  bitmap.automatic = (flags & flag_automatic) != 0;
   bitmap.table = {HostOffset{table_at}, std::uint64_t{table_entries} * 8};
   bitmap.clusters = read_table(bitmap.table, name);
   return bitmap;

@@ -12,6 +12,10 @@
 namespace qcow2 {
 
 struct StoredBitmap {
+  std::string name;
+  std::uint64_t granularity = 0;  ///< bytes of the disk that one bit stands for
+  bool in_use = false;            ///< whoever kept it up to date last did not finish: it says nothing
+  bool automatic = false;         ///< kept up to date by whoever opens the image for writing
   HostExtent table;
   std::vector<HostOffset> clusters;  ///< what the table names
 };

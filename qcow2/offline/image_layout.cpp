@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::uint32_t bitmaps_extension = 0x23852875;
 constexpr std::uint32_t luks_extension = 0x0537be77;
-constexpr std::uint32_t data_file_extension = 0x44415441;
 
 constexpr std::uint64_t autoclear_bitmaps = 1;
 constexpr std::uint32_t crypt_method_luks = 2;
@@ -61,7 +60,7 @@ class Reader {
   void visit(const HeaderExtension& extension) {
     if (extension.type == bitmaps_extension) visit_bitmaps(extension.data);
     if (extension.type == luks_extension) visit_luks(extension.data);
-    if (extension.type == data_file_extension) names_data_file_ = true;
+    if (extension.type == extension::data_file_name) names_data_file_ = true;
   }
 
   void visit_bitmaps(core::Bytes data) {
