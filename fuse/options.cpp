@@ -19,10 +19,6 @@ Options for -o:
   backing=on|off           whether IMAGE may show through to the backing file that it names (default: on)
   backing_dir=DIR          backing files may lie in DIR or below, not only in their image's own directory or below
   backing_format=raw|qcow2 of backing files whose format no image names
-  snapshot=NAME            the disk as it was at an internal snapshot (its name or id), read only
-  backing=on|off           whether IMAGE may show through to the backing file that it names (default: on)
-  backing_dir=DIR          backing files may lie in DIR or below, not only in their image's own directory or below
-  backing_format=raw|qcow2 of backing files whose format no image names
   direct=on|off|auto       past the host's page cache (auto: where the file system allows it)
   level=N                  of compression: 1 is the fastest (the default), 9 the smallest
   window=4k|32k            of zlib compression: 32k is smaller and for QEMU, 4k (the default) for every reader

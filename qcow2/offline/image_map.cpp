@@ -115,7 +115,8 @@ class ImageMap::Walk {
         geometry_(header_.geometry),
         size_(image.disk_size()),
         visitor_(visitor),
-        joiner_(visitor, file_.descriptor(), reserves_more_than_it_holds(file_, header_)) {}
+        stored_(file_, header_),
+        joiner_(visitor, file_.descriptor(), reserves_more_than_it_holds(file_, header_, stored_)) {}
 
   void run() {
     tell_metadata();
@@ -132,7 +133,9 @@ class ImageMap::Walk {
     metadata(HostOffset{0}, cluster);
     metadata(header_.l1_table, core::align_up(header_.l1_entries * entry_bytes, cluster));
     metadata(header_.refcount_table, header_.refcount_table_clusters * cluster);
-    for (const HostOffset block : refcount_blocks(file_, header_)) metadata(block, cluster);
+    for (std::uint64_t index = 0; index < stored_.table().size(); ++index) {
+      if (const std::optional<HostOffset> block = stored_.block(index)) metadata(*block, cluster);
+    }
   }
 
   void metadata(HostOffset at, std::uint64_t length) {
@@ -188,6 +191,7 @@ class ImageMap::Walk {
   const Geometry& geometry_;
   std::uint64_t size_;
   MapVisitor& visitor_;
+  StoredRefcounts stored_;
   Joiner joiner_;
   std::vector<std::uint64_t> l1_;  ///< where the L2 tables lie; 0 for none
 };

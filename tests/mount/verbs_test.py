@@ -68,6 +68,20 @@ class Convert(VerbCase):
                 self.judge(self.convert(theirs, self.path(f"{name}.ours"), "--cluster-size", "8k"), raw)
                 self.assert_same_bytes(self.convert(theirs, self.path(f"{name}.raw"), "-O", "raw"), raw)
 
+    def test_backing_files(self):
+        base = self.write("base", content.mixed(LONG_ENOUGH + 300, 1))
+        top = self.path("top")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top)
+        run("qemu-io", "-c", "write -P 1 100k 50k", "-c", "write -z 1M 300k", "-c", "write -P 2 3M 512", top)
+        flat = self.path("flat")
+        run("qemu-img", "convert", "-O", "raw", top, flat)
+        self.judge(self.convert(top, self.path("image")), flat)
+        self.assert_same_bytes(self.convert(top, self.path("raw"), "-O", "raw"), flat)
+        self.assertEqual(run(QCOWFS, "compare", top, flat).stdout, "Images are identical.\n")
+        self.refused(QCOWFS, "convert", "-o", "backing=off", top, self.path("target"), names=[top, base])
+        self.refused(QCOWFS, "compare", "-o", "backing=off", flat, top, names=[top, base])
+        self.assertNotIn("target", self.names())
+
     def test_odd_sizes(self):
         for size in (0, 1, 511, 512, 1000, 65535, 65536 + 512, MiB - 1, MiB + 12345):
             with self.subTest(size=size):
