@@ -25,6 +25,10 @@ class Image:
         self.external = bool(self.features & 4)
         self.entry_size = 16 if self.extended else 8
         self.l2_entries = self.cluster // self.entry_size
+        # Found once, while the image is sound.
+        self.snapshots = self.find_snapshots()
+        self.l1_tables = self.find_l1_tables()
+        self.l2_tables = sorted({self.word(at) & OFFSET_MASK for at in self.l1_entries()})
 
     def incompatible(self):
         return self.word(72)
@@ -36,11 +40,12 @@ class Image:
         if at + 8 <= len(self.data):
             struct.pack_into(">Q", self.data, at, value & ((1 << 64) - 1))
 
-    def l1_tables(self):
-        """[(offset, entries)]: the disk's, then those of the snapshots."""
-        return [(self.l1, self.l1_size)] + [(entry[0], entry[1]) for _, entry in self.snapshots()]
+    def find_l1_tables(self):
+        """[(offset, entries within the file)]: the disk's, then those of the snapshots."""
+        tables = [(self.l1, self.l1_size)] + [(entry[0], entry[1]) for _, entry in self.snapshots]
+        return [(at, max(0, min(size, (len(self.data) - at) // 8))) for at, size in tables]
 
-    def snapshots(self):
+    def find_snapshots(self):
         """[(where its entry is, its fields)]"""
         found = []
         at = self.snapshot_table
@@ -55,13 +60,12 @@ class Image:
 
     def l1_entries(self, owner=None):
         """Where the entries are that name a table."""
-        tables = self.l1_tables() if owner is None else self.l1_tables()[owner:owner + 1]
+        tables = self.l1_tables if owner is None else self.l1_tables[owner:owner + 1]
         return [at + 8 * i for at, size in tables for i in range(size) if self.word(at + 8 * i) & OFFSET_MASK]
 
     def l2_entries_at(self, used=True):
         """Where the L2 entries are: those with something in them, or all."""
-        tables = sorted({self.word(at) & OFFSET_MASK for at in self.l1_entries()})
-        every = [table + i * self.entry_size for table in tables for i in range(self.l2_entries)]
+        every = [table + i * self.entry_size for table in self.l2_tables for i in range(self.l2_entries)]
         return [at for at in every if self.word(at)] if used else every
 
     def compressed_entries(self):
@@ -245,10 +249,7 @@ class Damager:
         self.log.append(f"header, act {number}")
 
     def snapshot(self):
-        snapshots = self.image.snapshots()
-        if not snapshots:
-            return
-        at, fields = self.random.choice(snapshots)
+        at, fields = self.random.choice(self.image.snapshots)
         acts = [lambda: self.image.set_word(at, fields[0] + 512), lambda: self.image.set_word(at, self.some_cluster()),
                 lambda: struct.pack_into(">I", self.image.data, at + 8, self.random.choice([0, 1, 5, 1 << 23])),
                 lambda: self.image.set_word(at, fields[0] + (1 << 40)),
