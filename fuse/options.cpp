@@ -43,6 +43,7 @@ Other commands; each has its own --help:
   qcowfs convert [OPTIONS] SOURCE TARGET    copy a disk into a new compressed image, or into a raw file
   qcowfs compare [OPTIONS] IMAGE IMAGE      say whether two images hold the same disk
   qcowfs map [--json] IMAGE                 say where in an image the disk's bytes are
+  qcowfs snapshot ACTION IMAGE [NAME]       list, create, delete or apply internal snapshots
 
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
 With -f it is the status at the end: 1 if anything written could not be stored.)";
@@ -87,7 +88,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   };
   constexpr Row rows[] = {{"mount", parse_mount},     {"umount", parse_umount}, {"create", parse_create},
                           {"info", parse_info},       {"check", parse_check},   {"convert", parse_convert},
-                          {"compare", parse_compare}, {"map", parse_map}};
+                          {"compare", parse_compare}, {"map", parse_map},       {"snapshot", parse_snapshot}};
   for (const Row& row : rows) {
     if (verb != row.verb) continue;
     words.erase(words.begin());

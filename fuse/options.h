@@ -79,6 +79,14 @@ struct CheckOptions {
   bool json = false;
 };
 
+enum class SnapshotAction { list, create, remove, apply };
+
+struct SnapshotOptions {
+  SnapshotAction action = SnapshotAction::list;
+  std::string image;
+  std::string name;  ///< of all but list; an id will do where there is such a snapshot
+};
+
 enum class ImageFormat { raw, qcow2 };
 
 /// What stands for stdin or stdout where a raw disk may be piped.
@@ -120,7 +128,7 @@ struct Printout {
 struct ShowVersion {};
 
 using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, ConvertOptions,
-                             CompareOptions, MapOptions, Printout, ShowVersion>;
+                             CompareOptions, MapOptions, SnapshotOptions, Printout, ShowVersion>;
 
 /// One line for the person at the keyboard; ends the program with `exit_status`.
 class UsageError : public std::runtime_error {

@@ -259,4 +259,36 @@ Command parse_map(const std::vector<std::string>& words) {
   return options;
 }
 
+Command parse_snapshot(const std::vector<std::string>& words) {
+  CLI::App app("Lists, takes, deletes and applies internal snapshots of an image that is not mounted.",
+               "qcowfs snapshot");
+  app.footer(
+      "list IMAGE          what there is\n"
+      "create IMAGE NAME   the disk as it is now\n"
+      "delete IMAGE NAME   its space is free then\n"
+      "apply IMAGE NAME    the disk becomes what it was then; what it is now is lost, the snapshot stays\n"
+      "NAME is a name or an id. A power cut leaves the image as it was, or changed, sound either way.");
+  SnapshotOptions options;
+  std::string action;
+  app.add_option("ACTION", action, "list, create, delete or apply")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
+  app.add_option("NAME", options.name, "of the snapshot")->type_name("");
+  if (const auto asked = parse_words(app, words)) return *asked;
+  if (action == "list") {
+    options.action = SnapshotAction::list;
+  } else if (action == "create") {
+    options.action = SnapshotAction::create;
+  } else if (action == "delete") {
+    options.action = SnapshotAction::remove;
+  } else if (action == "apply") {
+    options.action = SnapshotAction::apply;
+  } else {
+    throw UsageError("snapshot " + action + ": expected list, create, delete or apply");
+  }
+  if ((action == "list") != options.name.empty()) {
+    throw UsageError("snapshot " + action + (action == "list" ? ": takes no NAME" : ": NAME is required"));
+  }
+  return options;
+}
+
 }  // namespace fuse

@@ -24,5 +24,6 @@ Command parse_check(const std::vector<std::string>& words);
 Command parse_convert(const std::vector<std::string>& words);
 Command parse_compare(const std::vector<std::string>& words);
 Command parse_map(const std::vector<std::string>& words);
+Command parse_snapshot(const std::vector<std::string>& words);
 
 }  // namespace fuse

@@ -16,6 +16,7 @@ int run_check(const CheckOptions& options);
 int run_convert(const ConvertOptions& options);
 int run_compare(const CompareOptions& options);
 int run_map(const MapOptions& options);
+int run_snapshot(const SnapshotOptions& options);
 
 /// The one line.
 inline void complain(const std::string& sentence) { std::fprintf(stderr, "qcowfs: %s\n", sentence.c_str()); }

@@ -65,6 +65,7 @@ inline constexpr std::uint64_t lazy_refcounts = 1ull << 0;
 }  // namespace compatible
 
 namespace autoclear {
+inline constexpr std::uint64_t bitmaps = 1ull << 0;
 inline constexpr std::uint64_t raw_external_data = 1ull << 1;
 }  // namespace autoclear
 

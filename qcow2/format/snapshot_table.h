@@ -28,7 +28,7 @@ struct Snapshot {
   std::uint32_t nanoseconds = 0;
   std::uint64_t guest_clock = 0;  ///< nanoseconds
   std::uint64_t vm_state_size = 0;
-  std::uint32_t extra_data_size = 0;       ///< bytes
+  std::vector<std::byte> extra_data;       ///< as stored; what of it is known stands below
   std::optional<std::uint64_t> disk_size;  ///< bytes; none in old images: then it is that of the disk now
   std::optional<std::uint64_t> instruction_count;
 };
@@ -43,6 +43,11 @@ struct SnapshotTable {
 /// The first `count` entries at the front of `bytes`; nothing where `bytes` ends before the last of them does. Throws
 /// corrupt_image for what no writer may leave, and for a table longer than snapshot_table_bytes_max.
 std::optional<SnapshotTable> parse_snapshot_table(core::Bytes bytes, std::uint32_t count, const std::string& name);
+
+/// The bytes of a table. `extra_data` is stored as it is: what was read from it is not looked at.
+std::vector<std::byte> encode_snapshot_table(const std::vector<Snapshot>& snapshots);
+/// Extra data for a snapshot without VM state of a disk of so many bytes.
+std::vector<std::byte> encode_extra_data(std::uint64_t disk_size);
 
 /// By id, or else by name. Null where there is none, or where several have that name.
 const Snapshot* find_snapshot(const std::vector<Snapshot>& snapshots, const std::string& id_or_name);

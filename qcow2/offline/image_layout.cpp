@@ -11,7 +11,6 @@ namespace {
 constexpr std::uint32_t bitmaps_extension = 0x23852875;
 constexpr std::uint32_t luks_extension = 0x0537be77;
 
-constexpr std::uint64_t autoclear_bitmaps = 1;
 constexpr std::uint32_t crypt_method_luks = 2;
 constexpr std::uint32_t bitmaps_max = 65535;
 constexpr std::uint64_t bitmap_directory_bytes_max = std::uint64_t{1024} * bitmaps_max;
@@ -66,7 +65,7 @@ class Reader {
   void visit_bitmaps(core::Bytes data) {
     require(data.size() == 24, "the bitmaps extension has a wrong length");
     // Without the feature bit somebody wrote to the image who did not know of bitmaps: they count for nothing.
-    if ((layout_.header.autoclear_features & autoclear_bitmaps) == 0) return;
+    if ((layout_.header.autoclear_features & autoclear::bitmaps) == 0) return;
     BitmapDirectory directory;
     directory.bitmaps = core::load_big_endian<std::uint32_t>(data, 0);
     directory.extent.length = core::load_big_endian<std::uint64_t>(data, 8);

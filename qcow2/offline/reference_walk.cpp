@@ -13,7 +13,7 @@ void check_snapshot_entries(const ImageLayout& layout, const SnapshotTable& tabl
   }
   if (layout.header.version < 3) return;
   for (const Snapshot& snapshot : table.snapshots) {
-    if (snapshot.extra_data_size >= snapshot_extra_data_v3_min) continue;
+    if (snapshot.extra_data.size() >= snapshot_extra_data_v3_min) continue;
     findings.corruption(
         [&] { return "snapshot " + in_quotes(snapshot.name) + ": its entry in the snapshot table is incomplete"; });
   }

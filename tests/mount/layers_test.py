@@ -398,5 +398,116 @@ class Snapshots(Layered):
         self.must_show(image, "one", was)
 
 
+class SnapshotVerb(Layered):
+    """`qcowfs snapshot`: QEMU finds what it would have made itself, and what it made is found."""
+
+    def image(self, name, options=(), size=3 * MiB):
+        raw = content.write_file(self.path(f"{name}.raw"), content.mixed(size, name))
+        image = self.path(f"{name}.qcow2")
+        run("qemu-img", "convert", "-c", "-O", "qcow2", *(["-o", options] if options else []), raw, image)
+        return image, raw
+
+    def snapshot(self, action, image, *name):
+        return run(harness.QCOWFS, "snapshot", action, image, *name).stdout
+
+    def rewrite(self, image, raw, seed):
+        daemon = self.mount(image)
+        self.write_about(daemon, raw, seed, 12)
+        daemon.unmount()
+        self.judge(image, raw)
+
+    def test_both_programs_in_turn(self):
+        for options in ("cluster_size=64k", "cluster_size=512", "compat=0.10", "cluster_size=4k,compression_type=zstd",
+                        "refcount_bits=64", "cluster_size=2M"):
+            with self.subTest(options=options):
+                name = options.replace("=", "-").replace(",", "-")
+                image, raw = self.image(name, options)
+                states = {}
+                for number, taker in enumerate(("ours", "theirs", "ours again")):
+                    if taker == "theirs":
+                        run("qemu-img", "snapshot", "-c", taker, image)
+                    else:
+                        self.snapshot("create", image, taker)
+                    states[taker] = self.copy_of(raw, f"{name}-{number}.raw")
+                    self.judge(image, raw)
+                    self.rewrite(image, raw, (name, number))
+                self.assertEqual([line.split("  ")[-1] for line in self.snapshot("list", image).splitlines()],
+                                 ["ours", "theirs", "ours again"])
+                theirs = run("qemu-img", "snapshot", "-l", image).stdout
+                for taker, was in states.items():
+                    self.assertIn(taker, theirs)
+                    self.snapshot("apply", image, taker)
+                    self.judge(image, was)
+                    run("qemu-img", "snapshot", "-a", "theirs", image)
+                    self.judge(image, states["theirs"])
+                self.snapshot("delete", image, "theirs")
+                run("qemu-img", "snapshot", "-d", "ours", image)
+                self.judge(image, states["theirs"])
+                run("qemu-img", "snapshot", "-a", "ours again", image)
+                self.judge(image, states["ours again"])
+                self.rewrite(image, states["ours again"], (name, "last"))
+                self.snapshot("delete", image, "ours again")
+                self.judge(image, states["ours again"])
+                self.assertEqual(self.snapshot("list", image), "")
+
+    def test_the_size_of_the_disk_comes_back(self):
+        image, raw = self.image("sizes")
+        was = self.copy_of(raw, "sizes-was.raw")
+        self.snapshot("create", image, "small")
+        daemon = self.mount(image)
+        self.resize_both(daemon, raw, 9 * MiB)
+        daemon.unmount()
+        self.snapshot("create", image, "large")
+        self.snapshot("apply", image, "small")
+        self.judge(image, was)
+        self.snapshot("apply", image, "large")
+        self.judge(image, raw)
+
+    def test_deleting_gives_space_back(self):
+        image, raw = self.image("space", size=8 * MiB)
+        alone = os.stat(image).st_blocks
+        self.snapshot("create", image, "one")
+        content.write_file(raw, content.text(8 * MiB, "other"))
+        daemon = self.mount(image)
+        run("dd", f"if={raw}", f"of={daemon.disk}", "bs=1M", "conv=notrunc,fsync")
+        daemon.unmount()
+        self.assertGreater(os.stat(image).st_blocks, 1.3 * alone)
+        self.snapshot("delete", image, "one")
+        self.judge(image, raw)
+        self.assertLess(os.stat(image).st_blocks, 1.2 * alone)
+
+    def test_bitmaps_stay_true_or_go(self):
+        image, raw = self.image("bitmaps")
+        run("qemu-img", "bitmap", "--add", image, "b0")
+        self.snapshot("create", image, "one")
+        self.judge(image, raw)
+        self.assertEqual(self.info(image)["format-specific"]["data"]["bitmaps"][0]["name"], "b0")
+        self.snapshot("apply", image, "one")
+        self.judge(image, raw)
+        self.assertNotIn("bitmaps", self.info(image)["format-specific"]["data"])
+
+    def test_what_is_refused(self):
+        image, raw = self.image("refused")
+        verb = (harness.QCOWFS, "snapshot")
+        self.snapshot("create", image, "one")
+        before = run("sha256sum", image).stdout
+        self.refused(*verb, "create", image, "one", names=[image], says="already")
+        self.refused(*verb, "delete", image, "two", names=[image], says="no snapshot two")
+        self.refused(*verb, "apply", image, "two", names=[image], says="no snapshot two")
+        self.refused(*verb, "create", image, says="NAME")
+        self.refused(*verb, "undo", image, "one", says="expected list, create")
+        self.refused(*verb, "create", self.path("missing"), "x", says="no such file")
+        self.refused(*verb, "create", raw, "x", names=[raw], says="not a qcow2")
+        narrow, _ = self.image("narrow", "refcount_bits=1")
+        self.refused(*verb, "create", narrow, "x", names=[narrow], says="1 bits have no room")
+        self.check(narrow)
+        daemon = self.mount(image)
+        self.refused(*verb, "create", image, "x", names=[image], says="in use")
+        daemon.unmount()
+        self.assertEqual(run("sha256sum", image).stdout, before)
+        extended = self.create_by_qemu(MiB, "extended_l2=on", "extended.qcow2")
+        self.refused(*verb, "create", extended, "x", names=[extended], says="extended L2")
+
+
 if __name__ == "__main__":
     harness.main()

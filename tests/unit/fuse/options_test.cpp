@@ -256,6 +256,17 @@ TEST(Options, CompareAndMap) {
   EXPECT_NE(complaint({"map"}).find("IMAGE"), std::string::npos);
 }
 
+TEST(Options, Snapshots) {
+  const auto made = std::get<fuse::SnapshotOptions>(parse({"snapshot", "create", "a.qcow2", "before"}));
+  EXPECT_EQ(made.action, fuse::SnapshotAction::create);
+  EXPECT_EQ(made.image, "a.qcow2");
+  EXPECT_EQ(made.name, "before");
+  EXPECT_EQ(std::get<fuse::SnapshotOptions>(parse({"snapshot", "list", "a"})).action, fuse::SnapshotAction::list);
+  EXPECT_EQ(complaint({"snapshot", "list", "a", "b"}), "snapshot list: takes no NAME");
+  EXPECT_EQ(complaint({"snapshot", "apply", "a"}), "snapshot apply: NAME is required");
+  EXPECT_EQ(complaint({"snapshot", "undo", "a"}), "snapshot undo: expected list, create, delete or apply");
+}
+
 TEST(Options, ACheckThatIsNotUnderstoodHasNotFoundCorruption) {
   const auto status = [](std::initializer_list<const char*> words) {
     try {

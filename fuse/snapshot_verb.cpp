@@ -1,0 +1,64 @@
+// `qcowfs snapshot`: the internal snapshots of an image that is not mounted.
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <exception>
+#include <string>
+
+#include "core/error.h"
+#include "fuse/verbs.h"
+#include "qcow2/info.h"
+#include "qcow2/offline/snapshot_changes.h"
+
+namespace fuse {
+namespace {
+
+std::string when(const qcow2::Snapshot& snapshot) {
+  const std::time_t seconds = snapshot.seconds;
+  std::tm parts{};
+  char text[32] = "";
+  if (::localtime_r(&seconds, &parts) != nullptr) std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts);
+  return text;
+}
+
+void list(const std::string& image) {
+  std::string text;
+  for (const qcow2::Snapshot& snapshot : qcow2::read_info(image).snapshots) {
+    std::string id = snapshot.id;
+    id.resize(std::max<std::size_t>(id.size() + 1, 8), ' ');
+    text += id + when(snapshot) + "  " + snapshot.name + "\n";
+  }
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+}
+
+qcow2::SnapshotTime now() {
+  std::timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return {static_cast<std::uint32_t>(time.tv_sec), static_cast<std::uint32_t>(time.tv_nsec)};
+}
+
+void change(const SnapshotOptions& options) {
+  const auto writer = qcow2::open_image_writer(options.image);  // from here on nobody else changes it
+  const qcow2::ReadOnlyFile file(options.image);
+  if (options.action == SnapshotAction::create) qcow2::create_snapshot(file, *writer, options.name, now());
+  if (options.action == SnapshotAction::remove) qcow2::delete_snapshot(file, *writer, options.name);
+  if (options.action == SnapshotAction::apply) qcow2::apply_snapshot(file, *writer, options.name);
+}
+
+}  // namespace
+
+int run_snapshot(const SnapshotOptions& options) {
+  try {
+    if (options.action == SnapshotAction::list) {
+      list(options.image);
+    } else {
+      change(options);
+    }
+    return exit_success;
+  } catch (const std::exception& error) {
+    complain(core::describe(error));
+    return exit_failure;
+  }
+}
+
+}  // namespace fuse

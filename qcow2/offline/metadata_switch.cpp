@@ -1,0 +1,324 @@
+#include "qcow2/offline/metadata_switch.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/big_endian.h"
+#include "core/error.h"
+#include "qcow2/format/refcount_view.h"
+#include "qcow2/format/table_entries.h"
+#include "qcow2/offline/bitmap_directory.h"
+#include "qcow2/offline/reference_walk.h"
+
+namespace qcow2 {
+namespace {
+
+using core::Errc;
+using core::fail;
+
+constexpr std::uint64_t no_limit = std::numeric_limits<std::uint64_t>::max();
+
+std::uint64_t load_word(core::Bytes bytes, std::size_t at) { return core::load_big_endian<std::uint64_t>(bytes, at); }
+
+/// Clusters that neither the image as it is nor the image as it shall be has any use for.
+class FreeSpace {
+ public:
+  FreeSpace(const ReferenceCounts& before, const ReferenceCounts& after) : before_(before), after_(after) {}
+
+  /// `count` in a row; beyond the end of the file where it has no such gap.
+  HostCluster take(std::uint64_t count) {
+    HostCluster first = next_;
+    for (std::uint64_t free = 0; free < count;) {
+      const HostCluster candidate = first + free;
+      const bool used = before_.get(candidate) != 0 || after_.get(candidate) != 0;
+      if (used) first = candidate + 1;
+      free = used ? 0 : free + 1;
+    }
+    next_ = first + count;
+    return first;
+  }
+
+ private:
+  const ReferenceCounts& before_;
+  const ReferenceCounts& after_;
+  HostCluster next_{1};
+};
+
+class Switch {
+ public:
+  Switch(const ReadOnlyFile& file, ImageWriter& writer, const ImageLayout& layout, const MetadataTarget& target)
+      : file_(file),
+        writer_(writer),
+        layout_(layout),
+        geometry_(layout.geometry()),
+        target_(target),
+        before_(geometry_.host_clusters(file.size()), no_limit),
+        after_(geometry_.host_clusters(file.size()), no_limit),
+        space_(before_, after_) {}
+
+  void run() {
+    count_before();
+    count_content_after();
+    write_changed_tables();
+    count_tables_after();
+    write_l1_tables();
+    write_snapshot_table();
+    write_refcounts();
+    writer_.sync();  // ---- all that the header shall name is durable; below this line it may name it
+    write_header();
+    writer_.sync();  // ---- what only the old header named may go
+    give_back();
+  }
+
+ private:
+  // ---- what there is
+
+  void count_before() {
+    Findings findings;
+    StoredRefcounts stored(file_, layout_.header);
+    HostReferences references(geometry_, file_.size(), before_, findings);
+    TableWalk tables(file_, layout_, stored, references, findings);
+    const SnapshotTable snapshots = read_snapshot_table(file_, layout_.header);
+    count_content(file_, layout_, snapshots, tables, references, findings);
+    count_refcount_structure(layout_, stored, references, findings);
+    compare_refcounts(layout_, stored, before_, findings);
+    if (findings.corruptions() == 0 && findings.check_errors() == 0) return;
+    fail(Errc::corrupt_image, file_.path() + ": the image is damaged; see qcowfs check");
+  }
+
+  // ---- what there shall be, but for tables
+
+  void refer(HostCluster cluster) {
+    after_.add(cluster);
+    if (after_.get(cluster) > geometry_.refcount_max()) {
+      fail(Errc::bad_argument, file_.path() + ": refcounts of " + std::to_string(geometry_.refcount_bits()) +
+                                   " bits have no room for another reference");
+    }
+  }
+  void refer(HostExtent extent) {
+    if (extent.length == 0) return;
+    const HostClusters touched = geometry_.clusters_touched(extent);
+    for (std::uint64_t i = 0; i < touched.count; ++i) refer(touched.first + i);
+  }
+
+  void count_content_after() {
+    refer(HostCluster{0});
+    count_data(target_.active_l1);
+    for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) count_data(l1);
+    if (!layout_.bitmaps || !target_.keeps_content) return;
+    refer(layout_.bitmaps->extent);
+    BitmapReader(file_, layout_).for_each([&](const StoredBitmap& bitmap) {
+      refer(bitmap.table);
+      for (const HostOffset at : bitmap.clusters) refer(geometry_.cluster_of(at));
+    });
+  }
+
+  const std::vector<std::vector<std::uint64_t>>& snapshot_l1s() {
+    if (snapshot_l1s_.size() == target_.snapshots.size()) return snapshot_l1s_;
+    for (const Snapshot& snapshot : target_.snapshots) {
+      const bool is_new = !target_.new_l1.empty() && &snapshot == &target_.snapshots.back();
+      snapshot_l1s_.push_back(is_new ? target_.new_l1
+                                     : read_l1(file_, geometry_, snapshot.l1_table, snapshot.l1_entries));
+    }
+    return snapshot_l1s_;
+  }
+
+  void count_data(const std::vector<std::uint64_t>& l1) {
+    for (const std::uint64_t table : l1) {
+      if (table == 0) continue;
+      const std::vector<std::byte> bytes = file_.read_or_zeros(HostOffset{table}, geometry_.cluster_size());
+      for (std::size_t at = 0; at < bytes.size(); at += 8) {
+        const Placement placement = decode_l2_entry(load_word(bytes, at), geometry_, layout_.header.version);
+        const HostClusters clusters = clusters_referenced(placement, geometry_);
+        for (std::uint64_t i = 0; i < clusters.count; ++i) refer(clusters.first + i);
+      }
+    }
+  }
+
+  // ---- tables
+
+  // COPIED as the new counts have it. True where that is not what the table says already.
+  bool set_copied(core::MutableBytes table) const {
+    bool changed = false;
+    for (std::size_t at = 0; at < table.size(); at += 8) {
+      const std::uint64_t entry = load_word(table, at);
+      const Placement placement = decode_l2_entry(entry, geometry_, layout_.header.version);
+      const HostClusters clusters = clusters_referenced(placement, geometry_);
+      if (clusters.count == 0 || std::holds_alternative<CompressedCluster>(placement)) continue;
+      const bool sole = after_.get(clusters.first) == 1;
+      const std::uint64_t wanted = sole ? entry | entry_copied : entry & ~entry_copied;
+      if (wanted == entry) continue;
+      core::store_big_endian(table, at, wanted);
+      changed = true;
+    }
+    return changed;
+  }
+
+  void write_changed_tables() {
+    active_l1_ = target_.active_l1;
+    for (std::uint64_t& table : active_l1_) {
+      if (table == 0) continue;
+      std::vector<std::byte> bytes = file_.read_or_zeros(HostOffset{table}, geometry_.cluster_size());
+      if (!set_copied(bytes)) continue;
+      const HostCluster copy = space_.take(1);
+      writer_.write(geometry_.start_of(copy), bytes);
+      table = geometry_.start_of(copy).value;
+    }
+  }
+
+  void count_tables_after() {
+    const auto count = [&](const std::vector<std::uint64_t>& l1) {
+      for (const std::uint64_t table : l1) {
+        if (table != 0) refer(geometry_.cluster_of(HostOffset{table}));
+      }
+    };
+    count(active_l1_);
+    for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) count(l1);
+    const std::size_t in_place = target_.snapshots.size() - (target_.new_l1.empty() ? 0 : 1);
+    for (std::size_t i = 0; i < in_place; ++i) {
+      refer({target_.snapshots[i].l1_table, std::uint64_t{target_.snapshots[i].l1_entries} * 8});
+    }
+  }
+
+  /// Writes it to free clusters of its own and counts them.
+  HostOffset write_new(core::Bytes bytes) {
+    const HostCluster first = space_.take(std::max<std::uint64_t>(geometry_.host_clusters(bytes.size()), 1));
+    std::vector<std::byte> padded(geometry_.host_clusters(bytes.size()) << geometry_.cluster_bits);
+    std::copy(bytes.begin(), bytes.end(), padded.begin());
+    writer_.write(geometry_.start_of(first), padded);
+    refer({geometry_.start_of(first), padded.size()});
+    return geometry_.start_of(first);
+  }
+
+  void write_l1_tables() {
+    std::vector<std::byte> active(std::max<std::size_t>(active_l1_.size(), 1) * 8);
+    for (std::size_t i = 0; i < active_l1_.size(); ++i) {
+      const std::uint64_t table = active_l1_[i];
+      const bool sole = table != 0 && after_.get(geometry_.cluster_of(HostOffset{table})) == 1;
+      core::store_big_endian(core::MutableBytes(active), i * 8, sole ? table | entry_copied : table);
+    }
+    active_l1_at_ = write_new(active);
+    snapshots_ = target_.snapshots;
+    if (target_.new_l1.empty()) return;
+    std::vector<std::byte> taken(target_.new_l1.size() * 8);
+    for (std::size_t i = 0; i < target_.new_l1.size(); ++i) {
+      core::store_big_endian(core::MutableBytes(taken), i * 8, target_.new_l1[i]);
+    }
+    snapshots_.back().l1_table = write_new(taken);
+  }
+
+  void write_snapshot_table() {
+    if (snapshots_.empty()) return;
+    snapshot_table_at_ = write_new(encode_snapshot_table(snapshots_));
+  }
+
+  // ---- refcounts
+
+  // Table and blocks, one behind the other; they count themselves.
+  void write_refcounts() {
+    std::uint64_t blocks = 0;
+    HostCluster first;
+    for (std::uint64_t wanted = 1; wanted != blocks;) {
+      blocks = wanted;
+      refcount_table_clusters_ = geometry_.host_clusters(blocks * 8);
+      FreeSpace trial = space_;
+      first = trial.take(refcount_table_clusters_ + blocks);
+      const std::uint64_t end = std::max(after_.clusters(), (first + refcount_table_clusters_ + blocks).value);
+      wanted = std::max(blocks, core::divide_up(end, geometry_.refcounts_per_block()));
+    }
+    if (refcount_table_clusters_ << geometry_.cluster_bits > refcount_table_bytes_max) {
+      fail(Errc::unsupported_feature, file_.path() + ": the refcount table would be too large");
+    }
+    refcount_table_at_ = geometry_.start_of(first);
+    refer({refcount_table_at_, (refcount_table_clusters_ + blocks) << geometry_.cluster_bits});
+    write_refcount_table(blocks);
+    for (std::uint64_t block = 0; block < blocks; ++block) write_refcount_block(block);
+  }
+
+  HostOffset block_at(std::uint64_t block) const {
+    return refcount_table_at_ + ((refcount_table_clusters_ + block) << geometry_.cluster_bits);
+  }
+
+  void write_refcount_table(std::uint64_t blocks) {
+    std::vector<std::byte> table(refcount_table_clusters_ << geometry_.cluster_bits);
+    for (std::uint64_t i = 0; i < blocks; ++i) {
+      core::store_big_endian(core::MutableBytes(table), i * 8, block_at(i).value);
+    }
+    writer_.write(refcount_table_at_, table);
+  }
+
+  void write_refcount_block(std::uint64_t block) {
+    std::vector<std::byte> bytes(geometry_.cluster_size());
+    const HostCluster first{block * geometry_.refcounts_per_block()};
+    for (std::uint64_t i = 0; i < geometry_.refcounts_per_block(); ++i) {
+      set_refcount(bytes, i, geometry_.refcount_order, after_.get(first + i));
+    }
+    writer_.write(block_at(block), bytes);
+  }
+
+  // ---- the switch
+
+  void write_header() {
+    std::vector<std::byte> sector = file_.read_or_zeros(HostOffset{0}, header_bytes_switched);
+    const core::MutableBytes bytes(sector);
+    core::store_big_endian(bytes, header_field::size, target_.disk_size);
+    core::store_big_endian(bytes, header_field::l1_entries, static_cast<std::uint32_t>(active_l1_.size()));
+    core::store_big_endian(bytes, header_field::l1_table_offset, active_l1_at_.value);
+    core::store_big_endian(bytes, header_field::refcount_table_offset, refcount_table_at_.value);
+    core::store_big_endian(bytes, header_field::refcount_table_clusters,
+                           static_cast<std::uint32_t>(refcount_table_clusters_));
+    core::store_big_endian(bytes, header_field::snapshots, static_cast<std::uint32_t>(snapshots_.size()));
+    core::store_big_endian(bytes, header_field::snapshot_table_offset, snapshot_table_at_.value);
+    if (layout_.header.version >= 3) {
+      const std::uint64_t kept = target_.keeps_content ? layout_.header.autoclear_features & autoclear::bitmaps : 0;
+      core::store_big_endian(bytes, header_field::autoclear_features, kept);
+    }
+    writer_.write(HostOffset{0}, sector);
+  }
+
+  void give_back() {
+    for (HostCluster at{1}; at.value < before_.clusters();) {
+      HostCluster end = at;
+      while (end.value < before_.clusters() && before_.get(end) != 0 && after_.get(end) == 0) end = end + 1;
+      if (end > at) writer_.punch({geometry_.start_of(at), (end - at) << geometry_.cluster_bits});
+      at = end + 1;
+    }
+  }
+
+  const ReadOnlyFile& file_;
+  ImageWriter& writer_;
+  const ImageLayout& layout_;
+  Geometry geometry_;
+  const MetadataTarget& target_;
+  ReferenceCounts before_;
+  ReferenceCounts after_;
+  FreeSpace space_;
+  std::vector<std::vector<std::uint64_t>> snapshot_l1s_;
+  std::vector<std::uint64_t> active_l1_;
+  HostOffset active_l1_at_;
+  std::vector<Snapshot> snapshots_;
+  HostOffset snapshot_table_at_;
+  HostOffset refcount_table_at_;
+  std::uint64_t refcount_table_clusters_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::uint64_t> read_l1(const ReadOnlyFile& file, const Geometry& geometry, HostOffset at,
+                                   std::uint64_t entries) {
+  if (!geometry.is_cluster_aligned(at) || at.value > host_offset_max || entries > l1_table_bytes_max / 8) {
+    fail(Errc::corrupt_image, file.path() + ": an L1 table cannot be where the image says");
+  }
+  const std::vector<std::byte> bytes = file.read_or_zeros(at, entries * 8);
+  std::vector<std::uint64_t> tables(entries);
+  for (std::size_t i = 0; i < entries; ++i) tables[i] = decode_table_entry(load_word(bytes, i * 8), geometry);
+  return tables;
+}
+
+void switch_metadata(const ReadOnlyFile& file, ImageWriter& writer, const ImageLayout& layout,
+                     const MetadataTarget& target) {
+  refuse_unserved(layout.header, true, file.path());
+  Switch(file, writer, layout, target).run();
+}
+
+}  // namespace qcow2
