@@ -1,4 +1,5 @@
 // `qcowfs check`: whether an image is sound, for people and, with the names that qemu-img uses, for programs.
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
@@ -24,8 +25,13 @@ CheckStatus status_of(const qcow2::CheckResult& result) {
   return result.leaks != 0 ? check_leaks : check_clean;
 }
 
-std::string for_programs(const std::string& image, const qcow2::CheckResult& result) {
+std::string for_programs(const std::string& image, const qcow2::RepairResult& both) {
+  const qcow2::CheckResult& result = both.after;
   boost::json::object object;
+  if (both.before.leaks > result.leaks) object["leaks-fixed"] = both.before.leaks - result.leaks;
+  if (both.before.corruptions > result.corruptions) {
+    object["corruptions-fixed"] = both.before.corruptions - result.corruptions;
+  }
   object["filename"] = image;
   object["format"] = "qcow2";
   object["check-errors"] = result.check_errors;
@@ -68,11 +74,20 @@ std::string verdict(const qcow2::CheckResult& result) {
   return text;
 }
 
-std::string for_people(const qcow2::CheckResult& result) {
-  std::string text;
+std::string repaired(const qcow2::RepairResult& both) {
+  const std::uint64_t corruptions = both.before.corruptions - std::min(both.before.corruptions, both.after.corruptions);
+  const std::uint64_t leaks = both.before.leaks - std::min(both.before.leaks, both.after.leaks);
+  if (corruptions == 0 && leaks == 0) return {};
+  return "Repaired: " + counted(corruptions, "corruption", "corruptions") + ", " +
+         counted(leaks, "leaked cluster", "leaked clusters") + ".\n\n";
+}
+
+std::string for_people(const qcow2::RepairResult& both) {
+  const qcow2::CheckResult& result = both.after;
+  std::string text = repaired(both);
   for (const std::string& problem : result.problems) text += problem + "\n";
   if (result.problems_left_out != 0) text += "and " + std::to_string(result.problems_left_out) + " more\n";
-  if (!text.empty()) text += "\n";
+  if (!result.problems.empty()) text += "\n";
   text += verdict(result);
   if (result.undecodable) {
     text += *result.undecodable == 0
@@ -86,19 +101,29 @@ std::string for_people(const qcow2::CheckResult& result) {
   return text + "The image ends at byte " + std::to_string(result.image_end) + ".\n";
 }
 
+std::optional<qcow2::RepairResult> look_at(const CheckOptions& options, const qcow2::CheckOptions& how) {
+  if (options.repair.empty()) {
+    const std::optional<qcow2::CheckResult> found = qcow2::check_image(options.image, how);
+    if (!found) return std::nullopt;
+    return qcow2::RepairResult{*found, *found};
+  }
+  const qcow2::Repair what = options.repair == "all" ? qcow2::Repair::all : qcow2::Repair::leaks;
+  return qcow2::repair_image(options.image, what, how);
+}
+
 }  // namespace
 
 int run_check(const CheckOptions& options) {
   try {
     const qcow2::CheckOptions how{options.data, std::thread::hardware_concurrency()};
-    const std::optional<qcow2::CheckResult> result = qcow2::check_image(options.image, how);
+    const std::optional<qcow2::RepairResult> result = look_at(options, how);
     if (!result) {
       complain(options.image + ": not a qcow2 image; nothing else can be checked");
       return check_unsupported;
     }
     const std::string text = options.json ? for_programs(options.image, *result) + "\n" : for_people(*result);
     if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
-    return status_of(*result);
+    return status_of(result->after);
   } catch (const std::exception& error) {
     complain(core::describe(error));
     return check_failed;

@@ -75,7 +75,8 @@ struct InfoOptions {
 
 struct CheckOptions {
   std::string image;
-  bool data = false;  ///< decode every compressed cluster
+  bool data = false;   ///< decode every compressed cluster
+  std::string repair;  ///< leaks or all; empty: nothing is changed
   bool json = false;
 };
 

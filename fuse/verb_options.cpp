@@ -61,7 +61,9 @@ std::optional<ImageFormat> format_or_reject(const std::string& option, const std
 }
 
 constexpr const char* check_help_tail =
-    R"(Looks at every table and every reference, and changes nothing. The image must not be open for writing.
+    R"(Looks at every table and every reference. The image must not be open for writing, with --repair not at all.
+Without --repair nothing is changed. A repair loses nothing that a table leads to, and a power cut in the midst of
+it leaves the image as it was, or repaired; the exit status then is that of the image afterwards.
 
 Exit status, as of qemu-img check: 0 sound; 1 the check could not be done, or not all of it;
 2 corrupt; 3 nothing worse than leaked clusters, which waste space; 63 not a qcow2 image.)";
@@ -187,12 +189,17 @@ Command parse_check(const std::vector<std::string>& words) {
   app.footer(check_help_tail);
   CheckOptions options;
   app.add_flag("--data", options.data, "also decode every compressed cluster");
+  app.add_option("--repair", options.repair, "leaks: give leaked clusters back; all: also rebuild refcounts and flags")
+      ->type_name("WHAT");
   app.add_flag("--json", options.json, "for programs, with the names that qemu-img check uses");
   app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
   try {
     if (const auto asked = parse_words(app, words)) return *asked;
   } catch (const UsageError& error) {
     throw UsageError(error.what(), exit_failure);  // exit_usage would say that the image is corrupt
+  }
+  if (!options.repair.empty() && options.repair != "leaks" && options.repair != "all") {
+    throw UsageError("--repair " + options.repair + ": expected leaks or all", exit_failure);
   }
   return options;
 }

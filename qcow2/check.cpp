@@ -6,6 +6,8 @@
 #include "core/big_endian.h"
 #include "core/error.h"
 #include "qcow2/offline/fragment_check.h"
+#include "qcow2/offline/image_writer.h"
+#include "qcow2/offline/metadata_switch.h"
 #include "qcow2/offline/reference_walk.h"
 
 namespace qcow2 {
@@ -97,7 +99,46 @@ class Check {
   std::optional<FragmentCheck> decoding_;
 };
 
+void clear_corrupt_mark(const ReadOnlyFile& file, ImageWriter& writer) {
+  std::vector<std::byte> sector = file.read_or_zeros(HostOffset{0}, header_bytes_switched);
+  const auto features = core::load_big_endian<std::uint64_t>(sector, header_field::incompatible_features);
+  core::store_big_endian(core::MutableBytes(sector), header_field::incompatible_features,
+                         features & ~incompatible::corrupt);
+  writer.write(HostOffset{0}, sector);
+  writer.sync();
+}
+
+void rebuild(const ReadOnlyFile& file, ImageWriter& writer, const ImageLayout& layout) {
+  MetadataTarget target = as_it_is(file, layout);
+  target.mends = true;
+  for (Snapshot& snapshot : target.snapshots) {
+    const bool incomplete = layout.header.version >= 3 && snapshot.extra_data.size() < snapshot_extra_data_v3_min;
+    if (incomplete) snapshot.extra_data = encode_extra_data(layout.disk_size());
+  }
+  switch_metadata(file, writer, layout, target);
+}
+
 }  // namespace
+
+std::optional<RepairResult> repair_image(const std::string& path, Repair what, const CheckOptions& options) {
+  const std::unique_ptr<ImageWriter> writer = open_image_writer(path);
+  const ReadOnlyFile file(path);
+  if (!is_qcow2(file)) return std::nullopt;
+  RepairResult result;
+  result.before = result.after = Check(file, options).run();
+  const ImageLayout layout = read_layout(file);
+  const std::uint64_t marks = layout.header.incompatible_features & (incompatible::dirty | incompatible::corrupt);
+  const bool sound = result.before.corruptions == 0 && result.before.check_errors == 0;
+  if (what == Repair::leaks && (!sound || marks != 0)) return result;
+  if (sound && result.before.leaks == 0 && marks == 0) return result;
+
+  rebuild(file, *writer, layout);
+  const ReadOnlyFile rebuilt(path);
+  result.after = Check(rebuilt, options).run();
+  const bool mended = result.after.corruptions == 0 && result.after.check_errors == 0;
+  if (mended && (marks & incompatible::corrupt) != 0) clear_corrupt_mark(rebuilt, *writer);
+  return result;
+}
 
 std::optional<CheckResult> check_image(const std::string& path, const CheckOptions& options) {
   const ReadOnlyFile file(path, ReadOnlyFile::Lock::against_writers);

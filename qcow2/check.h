@@ -28,6 +28,19 @@ struct CheckResult {
   std::uint64_t problems_left_out = 0;
 };
 
+enum class Repair { leaks, all };
+
+struct RepairResult {
+  CheckResult before;
+  CheckResult after;  ///< the same where nothing was changed
+};
+
+/// Checks, and rebuilds every refcount and flag from what the tables lead to, beside the old ones, switched by one
+/// sector: a power cut leaves the image as it was or repaired, and no data that anything leads to is lost. With
+/// Repair::leaks an image that has worse is left alone. A mark of corruption goes when nothing is wrong any more.
+/// Errors   As check_image(), and corrupt_image where something leads to no place in the file: then nothing changes.
+std::optional<RepairResult> repair_image(const std::string& path, Repair what, const CheckOptions& options);
+
 /// Finds what qemu-img check finds, by the same rules, in images of any kind, whether they can be mounted or not; of a
 /// backing file or an external data file nothing is read. Nothing where `path` is no qcow2 image at all.
 /// Memory   Two bytes for each host cluster in use, and some tens of MiB.

@@ -52,6 +52,7 @@ class Switch {
         layout_(layout),
         geometry_(layout.geometry()),
         target_(target),
+        file_clusters_(geometry_.host_clusters(file.size())),
         before_(geometry_.host_clusters(file.size()), no_limit),
         after_(geometry_.host_clusters(file.size()), no_limit),
         space_(before_, after_) {}
@@ -82,11 +83,26 @@ class Switch {
     count_content(file_, layout_, snapshots, tables, references, findings);
     count_refcount_structure(layout_, stored, references, findings);
     compare_refcounts(layout_, stored, before_, findings);
-    if (findings.corruptions() == 0 && findings.check_errors() == 0) return;
+    if (target_.mends || (findings.corruptions() == 0 && findings.check_errors() == 0)) return;
     fail(Errc::corrupt_image, file_.path() + ": the image is damaged; see qcowfs check");
   }
 
   // ---- what there shall be, but for tables
+
+  void require_in_file(HostOffset at) const {
+    if (geometry_.cluster_of(at).value < file_clusters_) return;
+    fail(Errc::corrupt_image,
+         file_.path() + ": something in it leads behind the end of the file, which no repair can bring back");
+  }
+
+  // Of what the image has already, nothing can lie behind the end of the file.
+  void refer_present(HostClusters clusters) {
+    if (clusters.count != 0) require_in_file(geometry_.start_of(clusters.first + (clusters.count - 1)));
+    for (std::uint64_t i = 0; i < clusters.count; ++i) refer(clusters.first + i);
+  }
+  void refer_present(HostExtent extent) {
+    if (extent.length != 0) refer_present(geometry_.clusters_touched(extent));
+  }
 
   void refer(HostCluster cluster) {
     after_.add(cluster);
@@ -106,10 +122,10 @@ class Switch {
     count_data(target_.active_l1);
     for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) count_data(l1);
     if (!layout_.bitmaps || !target_.keeps_content) return;
-    refer(layout_.bitmaps->extent);
+    refer_present(layout_.bitmaps->extent);
     BitmapReader(file_, layout_).for_each([&](const StoredBitmap& bitmap) {
-      refer(bitmap.table);
-      for (const HostOffset at : bitmap.clusters) refer(geometry_.cluster_of(at));
+      refer_present(bitmap.table);
+      for (const HostOffset at : bitmap.clusters) refer_present({geometry_.cluster_of(at), 1});
     });
   }
 
@@ -126,27 +142,40 @@ class Switch {
   void count_data(const std::vector<std::uint64_t>& l1) {
     for (const std::uint64_t table : l1) {
       if (table == 0) continue;
+      require_in_file(HostOffset{table});
       const std::vector<std::byte> bytes = file_.read_or_zeros(HostOffset{table}, geometry_.cluster_size());
       for (std::size_t at = 0; at < bytes.size(); at += 8) {
-        const Placement placement = decode_l2_entry(load_word(bytes, at), geometry_, layout_.header.version);
-        const HostClusters clusters = clusters_referenced(placement, geometry_);
-        for (std::uint64_t i = 0; i < clusters.count; ++i) refer(clusters.first + i);
+        refer_present(clusters_referenced(decode(load_word(bytes, at)), geometry_));
       }
     }
   }
 
   // ---- tables
 
-  // COPIED as the new counts have it. True where that is not what the table says already.
-  bool set_copied(core::MutableBytes table) const {
+  Placement decode(std::uint64_t entry) const {
+    try {
+      return decode_l2_entry(entry, geometry_, layout_.header.version);
+    } catch (const core::Error& error) {
+      fail(error.code(), file_.path() + ": " + core::describe(error) + ", which no repair can put right");
+    }
+  }
+
+  // As the new counts have it, without bits that mean nothing.
+  std::uint64_t with_flags(std::uint64_t entry) const {
+    const Placement placement = decode(entry);
+    if (std::holds_alternative<CompressedCluster>(placement)) return entry & ~entry_copied;
+    const std::uint64_t bare = entry & ~(entry_copied | standard_entry_reserved_mask);
+    const HostClusters clusters = clusters_referenced(placement, geometry_);
+    if (clusters.count == 0) return bare | (entry & entry_copied);
+    return after_.get(clusters.first) == 1 ? bare | entry_copied : bare;
+  }
+
+  // True where that is not what the table says already.
+  bool set_flags(core::MutableBytes table) const {
     bool changed = false;
     for (std::size_t at = 0; at < table.size(); at += 8) {
       const std::uint64_t entry = load_word(table, at);
-      const Placement placement = decode_l2_entry(entry, geometry_, layout_.header.version);
-      const HostClusters clusters = clusters_referenced(placement, geometry_);
-      if (clusters.count == 0 || std::holds_alternative<CompressedCluster>(placement)) continue;
-      const bool sole = after_.get(clusters.first) == 1;
-      const std::uint64_t wanted = sole ? entry | entry_copied : entry & ~entry_copied;
+      const std::uint64_t wanted = with_flags(entry);
       if (wanted == entry) continue;
       core::store_big_endian(table, at, wanted);
       changed = true;
@@ -159,7 +188,7 @@ class Switch {
     for (std::uint64_t& table : active_l1_) {
       if (table == 0) continue;
       std::vector<std::byte> bytes = file_.read_or_zeros(HostOffset{table}, geometry_.cluster_size());
-      if (!set_copied(bytes)) continue;
+      if (!set_flags(bytes)) continue;
       const HostCluster copy = space_.take(1);
       writer_.write(geometry_.start_of(copy), bytes);
       table = geometry_.start_of(copy).value;
@@ -169,14 +198,14 @@ class Switch {
   void count_tables_after() {
     const auto count = [&](const std::vector<std::uint64_t>& l1) {
       for (const std::uint64_t table : l1) {
-        if (table != 0) refer(geometry_.cluster_of(HostOffset{table}));
+        if (table != 0) refer(geometry_.cluster_of(HostOffset{table}));  // in the file: it was read
       }
     };
     count(active_l1_);
     for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) count(l1);
     const std::size_t in_place = target_.snapshots.size() - (target_.new_l1.empty() ? 0 : 1);
     for (std::size_t i = 0; i < in_place; ++i) {
-      refer({target_.snapshots[i].l1_table, std::uint64_t{target_.snapshots[i].l1_entries} * 8});
+      refer_present({target_.snapshots[i].l1_table, std::uint64_t{target_.snapshots[i].l1_entries} * 8});
     }
   }
 
@@ -270,6 +299,8 @@ class Switch {
     core::store_big_endian(bytes, header_field::snapshots, static_cast<std::uint32_t>(snapshots_.size()));
     core::store_big_endian(bytes, header_field::snapshot_table_offset, snapshot_table_at_.value);
     if (layout_.header.version >= 3) {
+      const std::uint64_t features = layout_.header.incompatible_features & ~incompatible::dirty;
+      core::store_big_endian(bytes, header_field::incompatible_features, features);
       const std::uint64_t kept = target_.keeps_content ? layout_.header.autoclear_features & autoclear::bitmaps : 0;
       core::store_big_endian(bytes, header_field::autoclear_features, kept);
     }
@@ -290,6 +321,7 @@ class Switch {
   const ImageLayout& layout_;
   Geometry geometry_;
   const MetadataTarget& target_;
+  std::uint64_t file_clusters_;
   ReferenceCounts before_;
   ReferenceCounts after_;
   FreeSpace space_;
@@ -311,13 +343,26 @@ std::vector<std::uint64_t> read_l1(const ReadOnlyFile& file, const Geometry& geo
   }
   const std::vector<std::byte> bytes = file.read_or_zeros(at, entries * 8);
   std::vector<std::uint64_t> tables(entries);
-  for (std::size_t i = 0; i < entries; ++i) tables[i] = decode_table_entry(load_word(bytes, i * 8), geometry);
+  try {
+    for (std::size_t i = 0; i < entries; ++i) tables[i] = decode_table_entry(load_word(bytes, i * 8), geometry);
+  } catch (const core::Error& error) {
+    fail(error.code(), file.path() + ": " + core::describe(error));
+  }
   return tables;
+}
+
+MetadataTarget as_it_is(const ReadOnlyFile& file, const ImageLayout& layout) {
+  MetadataTarget target;
+  target.disk_size = layout.header.size;
+  target.active_l1 = read_l1(file, layout.geometry(), layout.header.l1_table, layout.header.l1_entries);
+  target.snapshots = read_snapshot_table(file, layout.header).snapshots;
+  return target;
 }
 
 void switch_metadata(const ReadOnlyFile& file, ImageWriter& writer, const ImageLayout& layout,
                      const MetadataTarget& target) {
-  refuse_unserved(layout.header, true, file.path());
+  const bool must_be_sound = !target.mends;  // so neither marked dirty nor corrupt
+  refuse_unserved(layout.header, must_be_sound, file.path());
   Switch(file, writer, layout, target).run();
 }
 

@@ -17,6 +17,7 @@ namespace qcow2 {
 
 /// What the image shall be. Clusters that nothing in here leads to are free afterwards.
 struct MetadataTarget {
+  bool mends = false;                    ///< the image may be damaged: refcounts and flags are put right
   bool keeps_content = true;             ///< of the disk: bitmaps of what changed stay true
   std::uint64_t disk_size = 0;           ///< bytes
   std::vector<std::uint64_t> active_l1;  ///< offsets of L2 tables; 0 for none
@@ -28,7 +29,11 @@ struct MetadataTarget {
 std::vector<std::uint64_t> read_l1(const ReadOnlyFile& file, const Geometry& geometry, HostOffset at,
                                    std::uint64_t entries);
 
-/// `file` is what `writer` writes to. The image must be sound: leaks are no harm, and end.
+/// What changes nothing.
+MetadataTarget as_it_is(const ReadOnlyFile& file, const ImageLayout& layout);
+
+/// `file` is what `writer` writes to. The image must be sound, unless the target mends it: leaks are no harm, and end.
+/// What leads to no place in the file is never mended: data may be there no more, but no program should decide that.
 /// Errors   Throws core::Error that names the file: corrupt_image for an image that is not sound, unsupported_feature
 ///          for one that cannot be changed so, bad_argument where a refcount has no room for another reference; then
 ///          nothing that anybody refers to was changed.

@@ -16,14 +16,6 @@ using core::fail;
 constexpr std::size_t snapshots_max = 65536;
 constexpr std::size_t name_bytes_max = 65535;
 
-MetadataTarget as_it_is(const ReadOnlyFile& file, const ImageLayout& layout) {
-  MetadataTarget target;
-  target.disk_size = layout.header.size;
-  target.active_l1 = read_l1(file, layout.geometry(), layout.header.l1_table, layout.header.l1_entries);
-  target.snapshots = read_snapshot_table(file, layout.header).snapshots;
-  return target;
-}
-
 const Snapshot& named(const ReadOnlyFile& file, const std::vector<Snapshot>& snapshots, const std::string& id_or_name) {
   const Snapshot* const found = find_snapshot(snapshots, id_or_name);
   if (found == nullptr) {
