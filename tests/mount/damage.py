@@ -107,8 +107,6 @@ class Image:
         tables = []
         at = directory
         for _ in range(count):
-            if at + 24 > len(self.data):
-                break
             table, size, _, _, _, name_size, _ = struct.unpack_from(">QIIBBHI", self.data, at)
             tables.append((at, table, size))
             at += 24 + name_size + 7 & ~7
@@ -121,6 +119,8 @@ class Damager:
     def __init__(self, image, seed):
         self.image = image
         self.random = random.Random(f"damage {seed}")
+        self.bitmap_extension = image.bitmap_extension()
+        self.bitmap_tables = image.bitmap_tables()
         self.log = []
 
     def damage(self):
@@ -128,7 +128,7 @@ class Damager:
                 self.refcount_table, self.length, self.header, self.garbage]
         if self.image.snapshot_count:
             acts += [self.snapshot, self.snapshot_l1]
-        if self.image.bitmap_extension() is not None:
+        if self.bitmap_tables:
             acts += [self.bitmap, self.bitmap]
         if self.image.extended:
             acts += [self.subclusters, self.subclusters]
@@ -263,10 +263,7 @@ class Damager:
         self.log.append(f"snapshot, act {number}")
 
     def bitmap(self):
-        tables = self.image.bitmap_tables()
-        if not tables:
-            return
-        entry, table, size = self.random.choice(tables)
+        entry, table, size = self.random.choice(self.bitmap_tables)
         used = [table + 8 * i for i in range(size) if self.image.word(table + 8 * i) & OFFSET_MASK]
         acts = [lambda: self.image.set_word(table, 1), lambda: self.image.set_word(table, self.some_cluster()),
                 lambda: self.image.set_word(table, 2), lambda: self.image.set_word(table, self.image.cluster + 512),
@@ -274,7 +271,7 @@ class Damager:
                 lambda: self.image.put(">I", entry + 12, self.random.randrange(5)),
                 lambda: self.image.put(">I", entry + 8, self.random.randrange(4)),
                 lambda: self.image.put(">B", entry + 17, self.random.randrange(8, 33)),
-                lambda: self.image.set_word(self.image.bitmap_extension() + 16, self.some_cluster()),
+                lambda: self.image.set_word(self.bitmap_extension + 16, self.some_cluster()),
                 lambda: used and self.image.set_word(self.random.choice(used), 0)]
         number = self.random.randrange(len(acts))
         acts[number]()
