@@ -21,7 +21,12 @@ FragmentCheck::FragmentCheck(const ReadOnlyFile& file, const Header& header, uns
       cluster_size_(header.geometry.cluster_size()),
       waiting_max_(std::size_t{4} * std::max(threads, 1u)),
       codec_(make_codec(header.compression, level_default)) {
-  for (unsigned i = 0; i < std::max(threads, 1u); ++i) threads_.emplace_back([this] { work(); });
+  try {
+    for (unsigned i = 0; i < std::max(threads, 1u); ++i) threads_.emplace_back([this] { work(); });
+  } catch (...) {
+    close();  // those that were started wait for work
+    throw;
+  }
 }
 
 FragmentCheck::~FragmentCheck() {

@@ -171,17 +171,26 @@ def l1_entry_without_table(image):
     image.set_word(image.l1 + 8 * (image.l1_size - 1), COPIED)
 
 
+def snapshot_at_an_impossible_offset(image):
+    image.set_word(image.snapshots[0][0], 1 << 63)
+
+
 DIFFERENCES = {
     "an L1 entry with COPIED that names no table": (
         "QEMU's check takes the header for an L2 table and reports whatever its bytes look like. To every reader, "
         "QEMU's among them, the entry names nothing: there is one thing wrong, the flag.",
         l1_entry_without_table, {"status": 2}, {"status": 2, "corruptions": 1, "leaks": 0}),
+    "a snapshot's L1 table at an offset that no file has": (
+        "QEMU takes it for a disk that cannot be read, and gives up. It is no different from an offset behind the end "
+        "of the file, which QEMU reports as corruption.",
+        snapshot_at_an_impossible_offset, {"status": 1}, {"status": 2, "corruptions": 1}),
 }
 
 
 class Differences(CheckCase):
     def test_each_difference(self):
-        sound = read_file(self.create_by_qemu(64 * MiB, "cluster_size=512", "sound.qcow2"))
+        path = self.snapshots(self.create_by_qemu(64 * MiB, "cluster_size=512", "sound.qcow2"), "write 0 8k")
+        sound = read_file(path)
         for name, (why, act, theirs_expected, ours_expected) in DIFFERENCES.items():
             with self.subTest(name=name, why=why):
                 image = damage.Image(sound)

@@ -37,8 +37,12 @@ class Image:
         return struct.unpack_from(">Q", self.data, at)[0] if at + 8 <= len(self.data) else 0
 
     def set_word(self, at, value):
-        if at + 8 <= len(self.data):
-            struct.pack_into(">Q", self.data, at, value & ((1 << 64) - 1))
+        self.put(">Q", at, value & ((1 << 64) - 1))
+
+    def put(self, kind, at, value):
+        """Where the bytes are still there."""
+        if at + struct.calcsize(kind) <= len(self.data):
+            struct.pack_into(kind, self.data, at, value)
 
     def find_l1_tables(self):
         """[(offset, entries within the file)]: the disk's, then those of the snapshots."""
@@ -103,8 +107,6 @@ class Image:
         tables = []
         at = directory
         for _ in range(count):
-            if at + 24 > len(self.data):
-                break
             table, size, _, _, _, name_size, _ = struct.unpack_from(">QIIBBHI", self.data, at)
             tables.append((at, table, size))
             at += 24 + name_size + 7 & ~7
@@ -117,6 +119,8 @@ class Damager:
     def __init__(self, image, seed):
         self.image = image
         self.random = random.Random(f"damage {seed}")
+        self.bitmap_extension = image.bitmap_extension()
+        self.bitmap_tables = image.bitmap_tables()
         self.log = []
 
     def damage(self):
@@ -124,7 +128,7 @@ class Damager:
                 self.refcount_table, self.length, self.header, self.garbage]
         if self.image.snapshot_count:
             acts += [self.snapshot, self.snapshot_l1]
-        if self.image.bitmap_extension() is not None:
+        if self.bitmap_tables:
             acts += [self.bitmap, self.bitmap]
         if self.image.extended:
             acts += [self.subclusters, self.subclusters]
@@ -234,12 +238,12 @@ class Damager:
         self.log.append(f"length {old} -> {len(data)}")
 
     def header(self):
-        acts = [lambda: struct.pack_into(">I", self.image.data, 36, self.image.l1_size + self.random.randrange(-1, 70)),
-                lambda: struct.pack_into(">Q", self.image.data, 40, self.some_cluster()),
-                lambda: struct.pack_into(">Q", self.image.data, 48, self.some_cluster()),
-                lambda: struct.pack_into(">I", self.image.data, 56, self.random.randrange(3)),
-                lambda: struct.pack_into(">I", self.image.data, 60, self.random.randrange(4)),
-                lambda: struct.pack_into(">Q", self.image.data, 64, self.some_cluster())]
+        acts = [lambda: self.image.put(">I", 36, self.image.l1_size + self.random.randrange(-1, 70)),
+                lambda: self.image.put(">Q", 40, self.some_cluster()),
+                lambda: self.image.put(">Q", 48, self.some_cluster()),
+                lambda: self.image.put(">I", 56, self.random.randrange(3)),
+                lambda: self.image.put(">I", 60, self.random.randrange(4)),
+                lambda: self.image.put(">Q", 64, self.some_cluster())]
         if self.image.version > 2:
             acts += [lambda: self.image.set_word(72, self.image.word(72) | self.random.choice([1, 2, 3])),
                      lambda: self.image.set_word(72, self.image.word(72) ^ 1 << self.random.randrange(5, 64)),
@@ -251,26 +255,23 @@ class Damager:
     def snapshot(self):
         at, fields = self.random.choice(self.image.snapshots)
         acts = [lambda: self.image.set_word(at, fields[0] + 512), lambda: self.image.set_word(at, self.some_cluster()),
-                lambda: struct.pack_into(">I", self.image.data, at + 8, self.random.choice([0, 1, 5, 1 << 23])),
+                lambda: self.image.put(">I", at + 8, self.random.choice([0, 1, 5, 1 << 23])),
                 lambda: self.image.set_word(at, fields[0] + (1 << 40)),
-                lambda: struct.pack_into(">I", self.image.data, at + 36, self.random.choice([0, 8, 16, 32, 2000]))]
+                lambda: self.image.put(">I", at + 36, self.random.choice([0, 8, 16, 32, 2000]))]
         number = self.random.randrange(len(acts))
         acts[number]()
         self.log.append(f"snapshot, act {number}")
 
     def bitmap(self):
-        tables = self.image.bitmap_tables()
-        if not tables:
-            return
-        entry, table, size = self.random.choice(tables)
+        entry, table, size = self.random.choice(self.bitmap_tables)
         used = [table + 8 * i for i in range(size) if self.image.word(table + 8 * i) & OFFSET_MASK]
         acts = [lambda: self.image.set_word(table, 1), lambda: self.image.set_word(table, self.some_cluster()),
                 lambda: self.image.set_word(table, 2), lambda: self.image.set_word(table, self.image.cluster + 512),
                 lambda: self.image.set_word(entry, self.some_cluster()),
-                lambda: struct.pack_into(">I", self.image.data, entry + 12, self.random.randrange(5)),
-                lambda: struct.pack_into(">I", self.image.data, entry + 8, self.random.randrange(4)),
-                lambda: struct.pack_into(">B", self.image.data, entry + 17, self.random.randrange(8, 33)),
-                lambda: self.image.set_word(self.image.bitmap_extension() + 16, self.some_cluster()),
+                lambda: self.image.put(">I", entry + 12, self.random.randrange(5)),
+                lambda: self.image.put(">I", entry + 8, self.random.randrange(4)),
+                lambda: self.image.put(">B", entry + 17, self.random.randrange(8, 33)),
+                lambda: self.image.set_word(self.bitmap_extension + 16, self.some_cluster()),
                 lambda: used and self.image.set_word(self.random.choice(used), 0)]
         number = self.random.randrange(len(acts))
         acts[number]()
