@@ -61,7 +61,7 @@ class Switch {
     count_before();
     count_content_after();
     write_changed_tables();
-    count_tables_after();
+    count_l2_tables(active_l1_);
     write_l1_tables();
     write_snapshot_table();
     write_refcounts();
@@ -87,7 +87,7 @@ class Switch {
     fail(Errc::corrupt_image, file_.path() + ": the image is damaged; see qcowfs check");
   }
 
-  // ---- what there shall be, but for tables
+  // ---- what there shall be, but for the tables of the disk
 
   void require_in_file(HostOffset at) const {
     if (geometry_.cluster_of(at).value < file_clusters_) return;
@@ -120,7 +120,14 @@ class Switch {
   void count_content_after() {
     refer(HostCluster{0});
     count_data(target_.active_l1);
-    for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) count_data(l1);
+    for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) {
+      count_data(l1);
+      count_l2_tables(l1);
+    }
+    const std::size_t in_place = target_.snapshots.size() - (target_.new_l1.empty() ? 0 : 1);
+    for (std::size_t i = 0; i < in_place; ++i) {
+      refer_present({target_.snapshots[i].l1_table, std::uint64_t{target_.snapshots[i].l1_entries} * 8});
+    }
     if (!layout_.bitmaps || !target_.keeps_content) return;
     refer_present(layout_.bitmaps->extent);
     BitmapReader(file_, layout_).for_each([&](const StoredBitmap& bitmap) {
@@ -147,6 +154,13 @@ class Switch {
       for (std::size_t at = 0; at < bytes.size(); at += 8) {
         refer_present(clusters_referenced(decode(load_word(bytes, at)), geometry_));
       }
+    }
+  }
+
+  // Those are in the file: they were read.
+  void count_l2_tables(const std::vector<std::uint64_t>& l1) {
+    for (const std::uint64_t table : l1) {
+      if (table != 0) refer(geometry_.cluster_of(HostOffset{table}));
     }
   }
 
@@ -192,20 +206,6 @@ class Switch {
       const HostCluster copy = space_.take(1);
       writer_.write(geometry_.start_of(copy), bytes);
       table = geometry_.start_of(copy).value;
-    }
-  }
-
-  void count_tables_after() {
-    const auto count = [&](const std::vector<std::uint64_t>& l1) {
-      for (const std::uint64_t table : l1) {
-        if (table != 0) refer(geometry_.cluster_of(HostOffset{table}));  // in the file: it was read
-      }
-    };
-    count(active_l1_);
-    for (const std::vector<std::uint64_t>& l1 : snapshot_l1s()) count(l1);
-    const std::size_t in_place = target_.snapshots.size() - (target_.new_l1.empty() ? 0 : 1);
-    for (std::size_t i = 0; i < in_place; ++i) {
-      refer_present({target_.snapshots[i].l1_table, std::uint64_t{target_.snapshots[i].l1_entries} * 8});
     }
   }
 

@@ -166,6 +166,104 @@ class Agreement(CheckCase):
         self.assertLess(statuses["left out"], len(images) * len(seeds) // 20)
 
 
+class Repairs(CheckCase):
+    """`check --repair`: both programs call the image sound afterwards, and whoever could read the disk before reads the
+    same; or it says in one line why not, and nobody finds a difference."""
+
+    def content_of(self, image, snapshot=None):
+        out = self.path("content.raw")
+        which = ["-l", f"snapshot.name={snapshot}"] if snapshot else []
+        done = run("qemu-img", "convert", "-U", *which, "-f", "qcow2", "-O", "raw", image, out, expect=None)
+        return run("sha256sum", out).stdout if done.returncode == 0 else None
+
+    def repair(self, image, what="all"):
+        done = run(QCOWFS, "check", "--repair", what, "--json", image, expect=None)
+        self.assertLessEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        return done
+
+    def test_damaged_images_of_every_kind(self):
+        images = {name: read_file(path) for name, path in self.all_kinds().items()
+                  if not name.startswith(("extended", "data-file"))}
+        outcomes = collections.Counter()
+        for name, sound in images.items():
+            for seed in range(scaled(12, 2)):
+                damager = damage.Damager(damage.Image(sound), f"repaired {name} {seed}")
+                damager.damage()
+                path = content.write_file(self.path("damaged.qcow2"), damager.image.data)
+                with self.subTest(name=name, seed=seed, log=damager.log):
+                    outcomes[self.must_mend_or_leave(path)] += 1
+        print(f"repairs: {dict(outcomes)}")
+        self.assertGreater(outcomes["mended"], sum(outcomes.values()) // 3)
+        self.assertGreater(outcomes["left"], 0)
+
+    def must_mend_or_leave(self, path):
+        status, before = verdict_of_qemu(path).status, self.content_of(path)
+        bytes_before = read_file(path)
+        done = self.repair(path)
+        self.assertEqual(self.content_of(path), before)
+        if done.returncode == 0:
+            self.assertEqual(verdict_of_qemu(path).status, 0)
+            self.assertEqual(self.verdict(path).status, 0)
+            return "sound" if status == 0 else "mended"
+        self.assertNotEqual(status, 0, done.stderr)
+        self.assertEqual(self.repair(path).returncode, done.returncode)
+        if done.stderr:
+            self.assertEqual(read_file(path), bytes_before)
+            return "left"
+        return "mended in part"
+
+    def leaking(self):
+        image = self.rewritten("leaking")
+        parsed = damage.Image(read_file(image))
+        block = parsed.refcount_blocks()[0]
+        end = os.path.getsize(image) // (64 * KiB)
+        parsed.data.extend(bytes(8 * 64 * KiB))
+        parsed.put(">H", block + 2 * (end + 3), 1)
+        content.write_file(image, parsed.data)
+        return image
+
+    def test_leaks_alone(self):
+        image = self.leaking()
+        before = self.content_of(image)
+        self.assertEqual(self.verdict(image).status, 3)
+        self.assertEqual(json.loads(self.repair(image, "leaks").stdout)["leaks-fixed"], 1)
+        self.must_agree(image)
+        self.assertEqual(self.verdict(image).status, 0)
+        self.assertEqual(self.content_of(image), before)
+
+    def test_leaks_of_a_corrupt_image_are_left(self):
+        image = self.leaking()
+        parsed = damage.Image(read_file(image))
+        parsed.put(">H", parsed.refcount_blocks()[0] + 2, 5)
+        content.write_file(image, parsed.data)
+        parsed.put(">H", parsed.refcount_blocks()[0], 0)  # the header's
+        content.write_file(image, parsed.data)
+        self.assertEqual(self.repair(image, "leaks").returncode, 2)
+        self.assertEqual(read_file(image), bytes(parsed.data))
+        self.assertEqual(self.repair(image).returncode, 0)
+        self.must_agree(image)
+
+    def test_the_marks_of_a_crash(self):
+        for bits in (1, 2, 3):
+            image = self.rewritten(f"marked-{bits}")
+            parsed = damage.Image(read_file(image))
+            parsed.put(">Q", 72, bits)
+            content.write_file(image, parsed.data)
+            before = self.content_of(image)
+            self.assertEqual(self.repair(image).returncode, 0)
+            self.assertEqual(damage.Image(read_file(image)).incompatible(), 0)
+            self.assertEqual(self.content_of(image), before)
+            self.mount(image).unmount()
+            self.must_agree(image)
+
+    def test_what_is_refused(self):
+        image = self.rewritten("busy")
+        self.refused(QCOWFS, "check", "--repair", "some", image, says="expected leaks or all")
+        daemon = self.mount(image)
+        self.refused(QCOWFS, "check", "--repair", "all", image, names=[image], says="in use")
+        daemon.unmount()
+
+
 # Where another verdict than QEMU's is the right one: name -> (why, what is done to the image, QEMU's, ours).
 def l1_entry_without_table(image):
     image.set_word(image.l1 + 8 * (image.l1_size - 1), COPIED)
