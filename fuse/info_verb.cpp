@@ -5,11 +5,14 @@
 #include <boost/json/serialize.hpp>
 #include <cstdio>
 #include <exception>
+#include <optional>
 #include <string>
 
+#include "core/alignment.h"
 #include "core/error.h"
 #include "fuse/verbs.h"
 #include "qcow2/info.h"
+#include "qcow2/offline/image_map.h"
 
 namespace fuse {
 namespace {
@@ -68,6 +71,56 @@ boost::json::object format_specific(const qcow2::ImageInfo& info) {
   return data;
 }
 
+/// What the disk's clusters are, of the image alone.
+class ClusterCounts final : public qcow2::MapVisitor {
+ public:
+  explicit ClusterCounts(std::uint64_t cluster_size) : cluster_size_(cluster_size) {}
+
+  void extent(const qcow2::MapExtent& extent) override {
+    const std::uint64_t clusters = core::divide_up(extent.length, cluster_size_);
+    if (extent.kind == qcow2::ExtentKind::compressed) compressed += clusters;
+    if (extent.kind == qcow2::ExtentKind::standard) standard += clusters;
+    if (extent.kind == qcow2::ExtentKind::zero) zero += clusters;
+    stored += extent.stored;
+  }
+  void used(qcow2::HostUse, qcow2::HostExtent) override {}
+
+  /// Bytes of the disk for each that they take in the image.
+  double ratio() const {
+    const auto held = static_cast<double>((compressed + standard) * cluster_size_);
+    return stored == 0 ? 1 : held / static_cast<double>(stored);
+  }
+
+  std::uint64_t compressed = 0;
+  std::uint64_t standard = 0;
+  std::uint64_t zero = 0;
+  std::uint64_t stored = 0;  ///< bytes of the image; fragments in whole sectors
+
+ private:
+  std::uint64_t cluster_size_;
+};
+
+// Nothing of an image that somebody writes at the moment, or whose tables cannot be read: that is for check to say.
+std::optional<ClusterCounts> count_clusters(const qcow2::ImageInfo& info) {
+  try {
+    ClusterCounts counts(info.cluster_size);
+    qcow2::ImageMap(info.path).walk(counts);
+    return counts;
+  } catch (const core::Error&) {
+    return std::nullopt;
+  }
+}
+
+boost::json::object for_programs(const ClusterCounts& counts) {
+  boost::json::object object;
+  object["compressed-clusters"] = counts.compressed;
+  object["standard-clusters"] = counts.standard;
+  object["zero-clusters"] = counts.zero;
+  object["stored-bytes"] = counts.stored;
+  object["ratio"] = counts.ratio();
+  return object;
+}
+
 std::string for_programs(const qcow2::ImageInfo& info) {
   boost::json::object specific;
   specific["type"] = "qcow2";
@@ -88,6 +141,7 @@ std::string for_programs(const qcow2::ImageInfo& info) {
   if (!info.backing_format.empty()) image["backing-filename-format"] = info.backing_format;
   if (!info.snapshots.empty()) image["snapshots"] = list_for_programs(info.snapshots);
   image["format-specific"] = std::move(specific);
+  if (const auto counts = count_clusters(info)) image["qcowfs"] = for_programs(*counts);  // what QEMU does not say
   return boost::json::serialize(image);
 }
 
@@ -119,6 +173,13 @@ std::string for_people(const qcow2::ImageInfo& info) {
   row("space taken:", in_bytes(info.allocated_size));
   row("cluster size:", in_bytes(info.cluster_size));
   row("compression:", name_of(info.compression));
+  if (const auto counts = count_clusters(info)) {
+    row("clusters:", std::to_string(counts->compressed) + " compressed, " + std::to_string(counts->standard) +
+                         " standard, " + std::to_string(counts->zero) + " zero");
+    char ratio[64];
+    std::snprintf(ratio, sizeof(ratio), "%.2f", counts->ratio());
+    row("ratio:", std::string(ratio) + " (bytes of the disk for each byte that they take)");
+  }
   row("refcount bits:", std::to_string(info.refcount_bits));
   row("snapshots:", std::to_string(info.snapshots.size()));
   for (const qcow2::Snapshot& snapshot : info.snapshots) row("  " + snapshot.id, snapshot.name);

@@ -119,6 +119,10 @@ class ForPeople final : public qcow2::MapVisitor {
 
 void map(const MapOptions& options) {
   const qcow2::ImageMap image(options.image);
+  if (image.has_backing()) {
+    core::fail(core::Errc::unsupported_feature,
+               options.image + ": the map of an image with a backing file is not supported");
+  }
   if (options.json) {
     ForPrograms visitor;
     image.walk(visitor);

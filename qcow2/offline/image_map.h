@@ -37,12 +37,13 @@ class MapVisitor {
 
 /// An image, locked against writers.
 /// Errors     Throws core::Error that names the path: what cannot be read, is no qcow2 image, contradicts itself or has
-///            a feature that keeps its tables from saying where the disk is (so has a backing file).
+///            a feature that keeps its tables from saying where the disk is.
 class ImageMap {
  public:
   explicit ImageMap(const std::string& path);
 
   std::uint64_t disk_size() const;  ///< bytes
+  bool has_backing() const;         ///< what is unallocated here may be allocated there
   std::uint64_t file_size() const { return file_.size(); }
   std::uint64_t cluster_size() const { return header_.geometry.cluster_size(); }
   void walk(MapVisitor& visitor) const;

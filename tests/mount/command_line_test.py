@@ -368,11 +368,34 @@ class Create(harness.MountCase):
 
 
 class Info(harness.MountCase):
+    def facts(self, image):
+        """What QEMU says too."""
+        facts = json.loads(run(QCOWFS, "info", "--json", image).stdout)
+        facts.pop("qcowfs", None)
+        return facts
+
+    def test_it_counts_the_clusters(self):
+        raw = content.write_file(self.path("raw"), content.text(20 * 64 * KiB, 1) + content.noise(3 * 64 * KiB, 2) +
+                                 bytes(64 * KiB) + b"end")
+        image = self.create(4 * MiB)
+        daemon = self.mount(image)
+        harness.write_at(daemon.disk, 0, harness.read_at(raw, 0, 2 * MiB))
+        harness.write_at(daemon.disk, 3 * MiB, b"x" * 64 * KiB)
+        harness.punch(daemon.disk, 3 * MiB, 64 * KiB)
+        daemon.unmount()
+        counts = json.loads(run(QCOWFS, "info", "--json", image).stdout)["qcowfs"]
+        self.assertEqual((counts["compressed-clusters"], counts["standard-clusters"]), (21, 3))
+        figures = self.check(image)
+        self.assertEqual(figures["allocated-clusters"], 24)
+        self.assertAlmostEqual(counts["ratio"], 24 * 64 * KiB / counts["stored-bytes"], places=6)
+        self.assertGreater(counts["ratio"], 1.5)
+        self.assertIn("21 compressed, 3 standard", run(QCOWFS, "info", image).stdout)
+
     def test_it_agrees_with_qemu(self):
         image = self.create(16 * MiB, "--cluster-size", "4K", "--compression", "zstd")
         for path in (image, self.create_by_qemu(10 * MiB, "compat=0.10,cluster_size=512", name="v2.qcow2"),
                      self.create_by_qemu(10 * MiB, "refcount_bits=64", name="wide.qcow2")):
-            self.assertEqual(json.loads(run(QCOWFS, "info", "--json", path).stdout), self.info(path))
+            self.assertEqual(self.facts(path), self.info(path))
             human = run(QCOWFS, "info", path)
             self.assertIn(path, human.stdout)
             self.assertEqual(human.stderr, "")
@@ -394,7 +417,7 @@ class Info(harness.MountCase):
                       self.create_by_qemu(MiB, "lazy_refcounts=on", "lazy.qcow2"),
                       self.create_by_qemu(MiB, "compat=0.10", "old.qcow2")):
             with self.subTest(image=os.path.basename(image)):
-                self.assertEqual(json.loads(run(QCOWFS, "info", "--json", image).stdout), self.info(image))
+                self.assertEqual(self.facts(image), self.info(image))
                 self.assertIn(image, run(QCOWFS, "info", image).stdout)
 
     def test_it_works_on_a_mounted_image_and_changes_nothing(self):
