@@ -34,18 +34,21 @@ bool starts_like_qcow2(core::Bytes head) {
 }
 
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
-                                                     std::optional<ImageFormat> format, BackingOptions backing) {
+                                                     std::optional<ImageFormat> format, BackingOptions backing,
+                                                     std::string snapshot) {
   const core::Access access = core::Access::read_only;
   auto file = std::make_unique<core::DirectFile>(engine, path, access, core::DirectIo::automatic);
   core::lock_image(file->descriptor(), access, path);
   if (!format) format = co_await detect(*file);
   OpenDisk open;
   if (*format == ImageFormat::raw) {
+    if (!snapshot.empty()) core::fail(core::Errc::bad_argument, path + ": a raw image has no snapshots");
     open.disk = std::make_unique<core::RawDisk>(engine, std::move(file));
   } else {
     qcow2::ImageOptions options;
     options.name = path;
     options.read_only = true;
+    options.snapshot = snapshot;
     const auto below = std::make_shared<qcow2::BackingFiles>(engine, path, file->descriptor(),
                                                              backing_policy(backing, core::DirectIo::automatic));
     options.open_backing = below->opener(path, options.cache_size / 2);

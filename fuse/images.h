@@ -44,7 +44,8 @@ class Source {
 
 /// Opens `path` as what it starts with, or as `format`. `engine` must outlive the source.
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
-                                                     std::optional<ImageFormat> format, BackingOptions backing);
+                                                     std::optional<ImageFormat> format, BackingOptions backing,
+                                                     std::string snapshot = {});
 
 /// Creates the target's image, of `size` bytes, at `path`, which must not exist, and opens it for writing: the disk
 /// must be closed. Should that fail, whatever `path` names is the caller's to remove.

@@ -98,6 +98,7 @@ struct ConvertOptions {
   std::string target;
   std::optional<ImageFormat> source_format;  ///< nothing: what the source starts with decides
   BackingOptions backing;                    ///< of the source
+  std::string snapshot;                      ///< of the source, its id or name; empty: the disk as it is now
   ImageFormat target_format = ImageFormat::qcow2;
   // Of a qcow2 target:
   Compression compression = Compression::zlib;

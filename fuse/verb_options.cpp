@@ -77,17 +77,20 @@ void check_backing(const CreateOptions& options) {
 }
 
 // -o as mount has it, for those of its words that are about backing files.
-void add_backing_option(CLI::App& app, std::vector<std::string>& lists) {
-  app.add_option("-o", lists, "backing=, backing_dir= and backing_format=, as for a mount")
-      ->type_name("OPTION[,...]")
-      ->allow_extra_args(false);
+void add_backing_option(CLI::App& app, std::vector<std::string>& lists, const char* words) {
+  app.add_option("-o", lists, words)->type_name("OPTION[,...]")->allow_extra_args(false);
 }
 
-BackingOptions backing_or_reject(const std::vector<std::string>& lists) {
+BackingOptions backing_or_reject(const std::vector<std::string>& lists, std::string* snapshot = nullptr) {
+  constexpr std::string_view names_snapshot = "snapshot=";
   BackingOptions options;
   for (const std::string& list : lists) {
     for (const std::string& word : split_options(list)) {
-      if (!apply_backing_option(options, word)) throw UsageError("-o " + word + ": only for a mount");
+      if (snapshot != nullptr && word.starts_with(names_snapshot) && word.size() > names_snapshot.size()) {
+        *snapshot = word.substr(names_snapshot.size());
+      } else if (!apply_backing_option(options, word)) {
+        throw UsageError("-o " + word + ": only for a mount");
+      }
     }
   }
   return options;
@@ -220,12 +223,12 @@ Command parse_convert(const std::vector<std::string>& words) {
   app.add_option("--cluster-size", text.cluster_size, "a power of two from 512 to 2m (default: 64k)")
       ->type_name("SIZE");
   std::vector<std::string> lists;
-  add_backing_option(app, lists);
+  add_backing_option(app, lists, "snapshot=, backing=, backing_dir= and backing_format=, as for a mount");
   app.add_option("SOURCE", options.source, "the image to copy")->required()->type_name("");
   app.add_option("TARGET", options.target, "the file to create")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
 
-  options.backing = backing_or_reject(lists);
+  options.backing = backing_or_reject(lists, &options.snapshot);
   options.source_format = format_or_reject("-f", text.source_format);
   if (options.source == standard_stream && options.source_format == ImageFormat::qcow2) {
     throw UsageError("-f qcow2: a qcow2 image cannot be read from stdin, only from a file");
@@ -247,7 +250,7 @@ Command parse_compare(const std::vector<std::string>& words) {
   app.add_option("-F", right, "format of RIGHT")->type_name("FORMAT");
   app.add_flag("-s", options.strict, "strict: the sizes must be the same too");
   std::vector<std::string> lists;
-  add_backing_option(app, lists);
+  add_backing_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
   app.add_option("LEFT", options.left, "an image")->required()->type_name("");
   app.add_option("RIGHT", options.right, "an image")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;

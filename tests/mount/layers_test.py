@@ -303,6 +303,10 @@ class Snapshots(Layered):
         self.assert_same_bytes(daemon.disk, raw)
         self.assertRaises(OSError, harness.write_at, daemon.disk, 0, b"x")
         daemon.unmount()
+        copied = self.path("copied.raw")
+        run(harness.QCOWFS, "convert", "-O", "raw", "-o", f"snapshot={name}", image, copied)
+        self.assert_same_bytes(copied, raw)
+        os.unlink(copied)
         if self.info(image)["virtual-size"] != os.path.getsize(raw):
             return  # QEMU gives a snapshot the size that the disk has now
         out = self.path("extracted.raw")

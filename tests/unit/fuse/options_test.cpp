@@ -44,6 +44,8 @@ TEST(Options, WhatLiesBelow) {
     EXPECT_EQ(options.format, "raw");
   }
   EXPECT_EQ(complaint({"convert", "-o", "ro", "a", "b"}), "-o ro: only for a mount");
+  EXPECT_EQ(complaint({"compare", "-o", "snapshot=x", "a", "b"}), "-o snapshot=x: only for a mount");
+  EXPECT_EQ(std::get<fuse::ConvertOptions>(parse({"convert", "-o", "snapshot=x", "a", "b"})).snapshot, "x");
 }
 
 TEST(Options, ASnapshotIsReadOnly) {
