@@ -283,6 +283,10 @@ add_mutant(unreadable_dropped qcow2/flow/encoder.cpp "what cannot be completed i
 [[  rooms_.assembler.put_back(sealed, error);
 ]] "  rooms_.assembler.placed(sealed);\n")
 
+# ---- snapshots
+
+set(MUTANT_ARGUMENTS "${MUTANT_USUAL}")
+
 add_mutant(shared_table_written qcow2/map/guest_map.cpp "an L2 table that a snapshot shares is written in place"
 "return (l1_entry & entry_copied) != 0;" "return l1_entry != 0;")
 
