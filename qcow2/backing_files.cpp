@@ -33,17 +33,16 @@ bool lies_below(const std::string& path, const std::string& directory) {
   return path.size() > prefix.size() && path.starts_with(prefix);
 }
 
-// "nbd://...", "json:{...}": a colon before any slash is a protocol to QEMU, whatever file has that name.
-bool names_protocol(const std::string& name) {
-  const std::size_t colon = name.find(':');
-  return colon != std::string::npos && colon < name.find('/');
-}
-
 filesystem::path resolve(const std::string& image, const std::string& name) {
   return filesystem::path(image).parent_path() / name;  // an absolute name stays what it is
 }
 
 }  // namespace
+
+bool names_protocol(const std::string& name) {
+  const std::size_t colon = name.find(':');
+  return colon != std::string::npos && colon < name.find('/');
+}
 
 BackingFiles::BackingFiles(core::Engine& engine, const std::string& image, int descriptor, BackingPolicy policy)
     : engine_(engine), policy_(std::move(policy)) {

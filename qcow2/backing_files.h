@@ -26,6 +26,9 @@ struct BackingPolicy {
   core::DirectIo direct = core::DirectIo::automatic;
 };
 
+/// "nbd://...", "json:{...}": a colon before any slash is a protocol to QEMU, whatever file has that name.
+bool names_protocol(const std::string& name);
+
 /// Opens chains of backing files, read-only and locked against writers, and owns the files: it must outlive the disks.
 /// Errors     Throws core::Error with one line that names the image and the file, and the option that would allow it.
 /// Threads    The engine's strand.

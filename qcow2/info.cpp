@@ -3,6 +3,7 @@
 
 #include "core/alignment.h"
 #include "core/error.h"
+#include "qcow2/backing_files.h"
 #include "qcow2/format/header.h"
 #include "qcow2/offline/bitmap_directory.h"
 #include "qcow2/offline/image_layout.h"
@@ -14,10 +15,8 @@ namespace {
 
 // As QEMU looks for it: a name with a protocol is no path.
 std::string path_of_backing(const std::string& image, const std::string& name) {
-  const std::size_t colon = name.find(':');
-  const bool protocol = colon != std::string::npos && colon < name.find('/');
   const std::size_t slash = image.rfind('/');
-  if (name.starts_with('/') || protocol || slash == std::string::npos) return name;
+  if (name.starts_with('/') || names_protocol(name) || slash == std::string::npos) return name;
   return image.substr(0, slash + 1) + name;
 }
 

@@ -211,8 +211,9 @@ class Switch {
 
   /// Writes it to free clusters of its own and counts them.
   HostOffset write_new(core::Bytes bytes) {
-    const HostCluster first = space_.take(std::max<std::uint64_t>(geometry_.host_clusters(bytes.size()), 1));
-    std::vector<std::byte> padded(geometry_.host_clusters(bytes.size()) << geometry_.cluster_bits);
+    const std::uint64_t clusters = geometry_.host_clusters(bytes.size());
+    const HostCluster first = space_.take(clusters);
+    std::vector<std::byte> padded(clusters << geometry_.cluster_bits);
     std::copy(bytes.begin(), bytes.end(), padded.begin());
     writer_.write(geometry_.start_of(first), padded);
     refer({geometry_.start_of(first), padded.size()});
