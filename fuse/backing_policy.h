@@ -2,7 +2,7 @@
 #pragma once
 
 #include "fuse/options.h"
-#include "qcow2/backing_files.h"
+#include "qcow2/backing_search.h"
 
 namespace fuse {
 

@@ -4,6 +4,7 @@
 #include "core/file_lock.h"
 #include "core/raw_disk.h"
 #include "fuse/backing_policy.h"
+#include "qcow2/backing_files.h"
 #include "qcow2/create.h"
 #include "qcow2/image.h"
 

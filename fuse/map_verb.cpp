@@ -11,39 +11,39 @@
 #include <string>
 
 #include "core/error.h"
+#include "fuse/backing_policy.h"
 #include "fuse/map_picture.h"
 #include "fuse/verbs.h"
-#include "qcow2/offline/image_map.h"
+#include "qcow2/chain_map.h"
 
 namespace fuse {
 namespace {
 
+using qcow2::ChainExtent;
 using qcow2::ExtentKind;
-using qcow2::MapExtent;
 
 void print(const std::string& text) {
   if (std::fputs(text.c_str(), stdout) < 0) core::fail_errno(errno, "writing to stdout");
 }
 
-class ForPrograms final : public qcow2::MapVisitor {
+class ForPrograms {
  public:
-  void extent(const MapExtent& extent) override {
+  void extent(const ChainExtent& extent) {
     const bool reads_as_zeros = extent.kind == ExtentKind::unallocated || extent.kind == ExtentKind::zero;
     tell(extent, reads_as_zeros || extent.host_is_hole, !reads_as_zeros);
   }
-  void used(qcow2::HostUse, qcow2::HostExtent) override {}
 
   void end() {
-    if (first_) tell(MapExtent{}, false, false);  // QEMU has an entry for a disk without bytes too
+    if (first_) tell(ChainExtent{}, false, false);  // QEMU has an entry for a disk without bytes too
     print("]\n");
   }
 
  private:
-  void tell(const MapExtent& extent, bool zero, bool data) {
+  void tell(const ChainExtent& extent, bool zero, bool data) {
     boost::json::object entry;
     entry["start"] = extent.start;
     entry["length"] = extent.length;
-    entry["depth"] = 0;
+    entry["depth"] = extent.depth;
     entry["present"] = extent.kind != ExtentKind::unallocated;
     entry["zero"] = zero;
     entry["data"] = data;
@@ -56,7 +56,7 @@ class ForPrograms final : public qcow2::MapVisitor {
   bool first_ = true;
 };
 
-const char* name_of(const MapExtent& extent) {
+const char* name_of(const ChainExtent& extent) {
   switch (extent.kind) {
     case ExtentKind::unallocated: return "unallocated";
     case ExtentKind::zero: return "zero";
@@ -75,65 +75,81 @@ Use use_of(qcow2::HostUse use) {
   return Use::metadata;
 }
 
-class ForPeople final : public qcow2::MapVisitor {
- public:
-  explicit ForPeople(std::optional<MapPicture>& picture) : picture_(picture) { row("Start", "Length", "Kind", "At"); }
+std::string hexadecimal(std::uint64_t value) {
+  std::array<char, 24> text;
+  std::snprintf(text.data(), text.size(), "%#llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
 
-  void extent(const MapExtent& extent) override {
+class ForPeople {
+ public:
+  /// Which file bytes come from is said where there are several.
+  explicit ForPeople(const qcow2::ChainMap& map) : map_(map), names_files_(map.depths() > 1) {
+    row("Start", "Length", "Kind", "At", "File");
+  }
+
+  void extent(const ChainExtent& extent) {
     if (extent.kind == ExtentKind::unallocated) return;
     row(hexadecimal(extent.start), hexadecimal(extent.length), name_of(extent),
-        extent.host ? hexadecimal(extent.host->value) : "");
-    if (extent.kind != ExtentKind::compressed) return;
+        extent.host ? hexadecimal(extent.host->value) : "", map_.path(extent.depth));
+    if (extent.kind != ExtentKind::compressed || extent.depth != 0) return;
     compressed_ += extent.length;
     stored_ += extent.stored;
   }
-  void used(qcow2::HostUse use, qcow2::HostExtent where) override {
-    if (picture_) picture_->add(use_of(use), where.at.value, where.length);
-  }
 
-  void end() {
-    if (compressed_ != 0) {
-      print(std::to_string(compressed_) + " bytes are compressed to " + std::to_string(stored_) + "\n");
-    }
-    if (picture_) print("\n" + picture_->draw());
+  void end() const {
+    if (compressed_ == 0) return;
+    print(std::to_string(compressed_) + " bytes are compressed to " + std::to_string(stored_) + "\n");
   }
 
  private:
-  static std::string hexadecimal(std::uint64_t value) {
-    std::array<char, 24> text;
-    std::snprintf(text.data(), text.size(), "%#llx", static_cast<unsigned long long>(value));
-    return text.data();
+  void row(const std::string& start, const std::string& length, const std::string& kind, const std::string& at,
+           const std::string& file) const {
+    std::string line = column(start, 20) + column(length, 20) + column(kind, 14) + column(at, 16);
+    line = names_files_ ? line + file : line.substr(0, line.find_last_not_of(' ') + 1);
+    print(line + "\n");
   }
 
-  static void row(std::string start, std::string length, std::string kind, const std::string& at) {
-    start.resize(std::max<std::size_t>(start.size() + 1, 20), ' ');
-    length.resize(std::max<std::size_t>(length.size() + 1, 20), ' ');
-    if (!at.empty()) kind.resize(14, ' ');
-    print(start + length + kind + at + "\n");
+  static std::string column(std::string text, std::size_t width) {
+    text.resize(std::max(text.size() + 1, width), ' ');
+    return text;
   }
 
-  std::optional<MapPicture>& picture_;
-  std::uint64_t compressed_ = 0;  ///< bytes of the disk
+  const qcow2::ChainMap& map_;
+  bool names_files_;
+  std::uint64_t compressed_ = 0;  ///< bytes of the disk, in the image itself
   std::uint64_t stored_ = 0;      ///< that they take, in sectors
 };
 
-void map(const MapOptions& options) {
+template <class Listing>
+void list(qcow2::ChainMap& map, Listing listing) {
+  while (const std::optional<ChainExtent> extent = map.next()) listing.extent(*extent);
+  listing.end();
+}
+
+// Of the image itself: what lies below has files of its own.
+std::optional<MapPicture> picture_for(const MapOptions& options) {
+  if (options.json || ::isatty(STDOUT_FILENO) != 1) return std::nullopt;
   const qcow2::ImageMap image(options.image);
-  if (image.has_backing()) {
-    core::fail(core::Errc::unsupported_feature,
-               options.image + ": the map of an image with a backing file is not supported");
+  return MapPicture(image.file_size(), image.cluster_size());
+}
+
+void map(const MapOptions& options) {
+  std::optional<MapPicture> picture = picture_for(options);
+  qcow2::UseListener listener;
+  if (picture) {
+    listener = [&picture](qcow2::HostUse use, qcow2::HostExtent where) {
+      picture->add(use_of(use), where.at.value, where.length);
+    };
   }
+  qcow2::ChainMap chain(options.image, qcow2::ImageFormat::qcow2,
+                        backing_policy(options.backing, core::DirectIo::automatic), listener);
   if (options.json) {
-    ForPrograms visitor;
-    image.walk(visitor);
-    visitor.end();
+    list(chain, ForPrograms());
   } else {
-    std::optional<MapPicture> picture;
-    if (::isatty(STDOUT_FILENO) == 1) picture.emplace(image.file_size(), image.cluster_size());
-    ForPeople visitor(picture);
-    image.walk(visitor);
-    visitor.end();
+    list(chain, ForPeople(chain));
   }
+  if (picture) print("\n" + picture->draw());
   if (std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
 }
 

@@ -22,6 +22,7 @@
 #include "fuse/mount_plan.h"
 #include "fuse/server.h"
 #include "fuse/verbs.h"
+#include "qcow2/backing_files.h"
 #include "qcow2/image.h"
 
 namespace fuse {

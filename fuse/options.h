@@ -118,6 +118,7 @@ struct CompareOptions {
 
 struct MapOptions {
   std::string image;
+  BackingOptions backing;
   bool json = false;
 };
 

@@ -261,11 +261,14 @@ Command parse_compare(const std::vector<std::string>& words) {
 }
 
 Command parse_map(const std::vector<std::string>& words) {
-  CLI::App app("Says where in a qcow2 image the disk's bytes are.", "qcowfs map");
+  CLI::App app("Says where in a qcow2 image, or in what it shows through to, the disk's bytes are.", "qcowfs map");
   MapOptions options;
   app.add_flag("--json", options.json, "for programs, with the names that qemu-img map uses");
+  std::vector<std::string> lists;
+  add_backing_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
   app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
+  options.backing = backing_or_reject(lists);
   return options;
 }
 

@@ -1,59 +1,19 @@
 #include "qcow2/backing_files.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <filesystem>
 
-#include "core/error.h"
 #include "core/file_lock.h"
 #include "core/raw_disk.h"
-#include "core/unique_fd.h"
 
 namespace qcow2 {
 namespace {
 
-namespace filesystem = std::filesystem;
-using core::Errc;
-using core::fail;
-
-constexpr std::size_t chain_length_max = 64;
 constexpr std::uint64_t cache_size_min = 1 << 20;
-
-// Where an open file really lies, whatever links led to it.
-std::string real_path_of(int descriptor) {
-  return filesystem::read_symlink("/proc/self/fd/" + std::to_string(descriptor)).string();
-}
-
-// Both without links; `directory` itself does not count.
-bool lies_below(const std::string& path, const std::string& directory) {
-  const std::string prefix = directory == "/" ? directory : directory + "/";
-  return path.size() > prefix.size() && path.starts_with(prefix);
-}
-
-filesystem::path resolve(const std::string& image, const std::string& name) {
-  return filesystem::path(image).parent_path() / name;  // an absolute name stays what it is
-}
 
 }  // namespace
 
-bool names_protocol(const std::string& name) {
-  const std::size_t colon = name.find(':');
-  return colon != std::string::npos && colon < name.find('/');
-}
-
 BackingFiles::BackingFiles(core::Engine& engine, const std::string& image, int descriptor, BackingPolicy policy)
-    : engine_(engine), policy_(std::move(policy)) {
-  for (std::string& directory : policy_.directories) {
-    std::error_code error;
-    const filesystem::path real = filesystem::canonical(directory, error);
-    if (error) fail(Errc::bad_argument, "-o backing_dir=" + directory + ": " + error.message());
-    directory = real.string();
-  }
-  require_new(image, image, descriptor);
-}
+    : engine_(engine), direct_(policy.direct), search_(image, descriptor, std::move(policy)) {}
 
 std::function<core::Awaitable<std::unique_ptr<core::GuestDisk>>(BackingReference)> BackingFiles::opener(
     const std::string& path, std::uint64_t cache_size) {
@@ -62,77 +22,20 @@ std::function<core::Awaitable<std::unique_ptr<core::GuestDisk>>(BackingReference
 
 core::Awaitable<std::unique_ptr<core::GuestDisk>> BackingFiles::open(std::string image, BackingReference reference,
                                                                      std::uint64_t cache_size) {
-  const std::string& name = reference.name;
-  if (!policy_.allowed) fail(Errc::bad_argument, image + ": it has a backing file, " + name + ", and -o backing=off");
-  if (names_protocol(name) || name.find('\0') != std::string::npos) {
-    fail(Errc::unsupported_feature,
-         image + ": its backing file, " + name + ", is none of this machine; convert it first");
-  }
-  const ImageFormat format = format_of(image, reference);
-  const std::string path = resolve(image, name).string();
-  std::unique_ptr<core::DirectFile> file = open_file(image, path);
-  if (format == ImageFormat::raw) co_return std::make_unique<core::RawDisk>(engine_, std::move(file));
+  const FoundBacking found = search_.find(image, reference);
+  const core::Access access = core::Access::read_only;
+  auto file = std::make_unique<core::DirectFile>(engine_, found.same_file(), access, direct_, found.path);
+  core::lock_image(file->descriptor(), access, found.path);
+  if (found.format == ImageFormat::raw) co_return std::make_unique<core::RawDisk>(engine_, std::move(file));
 
   ImageOptions options;
   options.read_only = true;
-  options.name = path;
+  options.name = found.path;
   options.cache_size = std::max(cache_size / 2, cache_size_min);
-  options.open_backing = opener(path, cache_size / 2);
+  options.open_backing = opener(found.path, cache_size / 2);
   files_.push_back(std::move(file));
   std::unique_ptr<core::GuestDisk> disk = co_await open_image(engine_, *files_.back(), options);
   co_return disk;
-}
-
-ImageFormat BackingFiles::format_of(const std::string& image, const BackingReference& reference) const {
-  if (reference.format == "raw") return ImageFormat::raw;
-  if (reference.format == "qcow2") return ImageFormat::qcow2;
-  if (!reference.format.empty()) {
-    fail(Errc::unsupported_feature, image + ": its backing file " + reference.name + " has the format " +
-                                        reference.format + ", which is not supported; raw and qcow2 are");
-  }
-  if (policy_.unnamed_format) return *policy_.unnamed_format;
-  fail(Errc::bad_argument, image + ": it does not say which format its backing file " + reference.name +
-                               " has; -o backing_format=raw or qcow2 does");
-}
-
-std::unique_ptr<core::DirectFile> BackingFiles::open_file(const std::string& image, const std::string& path) {
-  // Without a look at its content, and without waiting for anybody: only then is it known what it is and where.
-  const core::UniqueFd found(::open(path.c_str(), O_PATH | O_CLOEXEC));
-  if (!found.valid()) core::fail_errno(errno, image + ": its backing file " + path);
-  struct stat facts {};
-  if (::fstat(found.get(), &facts) != 0) core::fail_errno(errno, path);
-  if (!S_ISREG(facts.st_mode)) {
-    fail(Errc::bad_argument, image + ": its backing file " + path + " is not a regular file");
-  }
-  require_allowed_place(image, path, real_path_of(found.get()));
-  const std::string same = "/proc/self/fd/" + std::to_string(found.get());  // what was looked at, and no other
-  auto file = std::make_unique<core::DirectFile>(engine_, same, core::Access::read_only, policy_.direct, path);
-  require_new(image, path, file->descriptor());
-  core::lock_image(file->descriptor(), core::Access::read_only, path);
-  return file;
-}
-
-void BackingFiles::require_allowed_place(const std::string& image, const std::string& path,
-                                         const std::string& real_path) const {
-  const std::string own = filesystem::canonical(filesystem::absolute(image).parent_path()).string();
-  const bool allowed = lies_below(real_path, own) ||
-                       std::any_of(policy_.directories.begin(), policy_.directories.end(),
-                                   [&](const std::string& directory) { return lies_below(real_path, directory); });
-  if (allowed) return;
-  fail(Errc::bad_argument, image + ": its backing file " + path +
-                               " lies outside the image's directory; -o backing_dir=" +
-                               filesystem::path(real_path).parent_path().string() + " allows it");
-}
-
-void BackingFiles::require_new(const std::string& image, const std::string& path, int descriptor) {
-  struct stat facts {};
-  if (::fstat(descriptor, &facts) != 0) core::fail_errno(errno, path);
-  if (!chain_.emplace(facts.st_dev, facts.st_ino).second) {
-    fail(Errc::corrupt_image, image + ": its backing file " + path + " is among those that are derived from it");
-  }
-  if (chain_.size() > chain_length_max) {
-    fail(Errc::unsupported_feature, image + ": more than " + std::to_string(chain_length_max) + " backing files");
-  }
 }
 
 }  // namespace qcow2

@@ -3,7 +3,7 @@
 
 #include "core/alignment.h"
 #include "core/error.h"
-#include "qcow2/backing_files.h"
+#include "qcow2/backing_search.h"
 #include "qcow2/format/header.h"
 #include "qcow2/offline/bitmap_directory.h"
 #include "qcow2/offline/image_layout.h"

@@ -1,9 +1,6 @@
 #include "qcow2/offline/image_map.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <vector>
 
 #include "core/alignment.h"
@@ -17,17 +14,12 @@ namespace {
 constexpr std::uint64_t entry_bytes = 8;
 constexpr std::uint64_t tables_read_at_once = 1 << 20;  // bytes of L2 tables that lie side by side
 
-bool continues(const MapExtent& one, const MapExtent& next) {
-  if (one.kind != next.kind || one.host.has_value() != next.host.has_value()) return false;
-  return !one.host || *one.host + one.length == *next.host;
-}
-
 // Joins what belongs together, and tells the visitor.
 class Joiner {
  public:
   /// `split_at_holes`: a standard extent may lie in a hole of the file.
-  Joiner(MapVisitor& visitor, int descriptor, bool split_at_holes)
-      : visitor_(visitor), descriptor_(descriptor), split_at_holes_(split_at_holes) {}
+  Joiner(MapVisitor& visitor, const ReadOnlyFile& file, bool split_at_holes)
+      : visitor_(visitor), file_(file), split_at_holes_(split_at_holes) {}
 
   void add(const MapExtent& extent) {
     if (pending_.length != 0 && continues(pending_, extent)) {
@@ -50,7 +42,9 @@ class Joiner {
   void tell_by_holes(MapExtent rest) {
     while (rest.length != 0) {
       MapExtent part = rest;
-      part.length = std::min(rest.length, length_of_kind(*rest.host, part.host_is_hole));
+      const ReadOnlyFile::Run run = file_.run_at(*rest.host);
+      part.length = std::min(rest.length, run.length);
+      part.host_is_hole = run.is_hole;
       part.stored = part.host_is_hole ? 0 : part.length;
       visitor_.extent(part);
       rest.start += part.length;
@@ -59,18 +53,8 @@ class Joiner {
     }
   }
 
-  // How far the hole, or else the data, at `at` goes.
-  std::uint64_t length_of_kind(HostOffset at, bool& is_hole) const {
-    const off_t begin = static_cast<off_t>(at.value);
-    const off_t data = ::lseek(descriptor_, begin, SEEK_DATA);
-    is_hole = data > begin || (data < 0 && errno == ENXIO);
-    if (is_hole) return data < 0 ? ~0ull : static_cast<std::uint64_t>(data - begin);  // no data is left in the file
-    const off_t hole = ::lseek(descriptor_, begin, SEEK_HOLE);
-    return hole > begin ? static_cast<std::uint64_t>(hole - begin) : ~0ull;
-  }
-
   MapVisitor& visitor_;
-  int descriptor_;
+  const ReadOnlyFile& file_;
   bool split_at_holes_;
   MapExtent pending_;
 };
@@ -94,19 +78,32 @@ MapExtent extent_of(const Placement& placement, std::uint64_t start, std::uint64
   return extent;
 }
 
-}  // namespace
-
-ImageMap::ImageMap(const std::string& path)
-    : file_(path, ReadOnlyFile::Lock::against_writers),
-      header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), path)) {
-  refuse_unserved(header_, false, path);
+[[noreturn]] void fail_naming(const ReadOnlyFile& file, const core::Error& error) {
+  const std::string sentence = core::describe(error);
+  core::fail(error.code(), sentence.starts_with(file.path()) ? sentence : file.path() + ": " + sentence);
 }
 
-bool ImageMap::has_backing() const { return header_.backing_file_offset != 0 && header_.backing_file_size != 0; }
+}  // namespace
+
+bool continues(const MapExtent& one, const MapExtent& next) {
+  if (one.kind != next.kind || one.host.has_value() != next.host.has_value()) return false;
+  return !one.host || *one.host + one.length == *next.host;
+}
+
+ImageMap::ImageMap(const std::string& path) : ImageMap(ReadOnlyFile(path, ReadOnlyFile::Lock::against_writers)) {}
+
+ImageMap::ImageMap(ReadOnlyFile file)
+    : file_(std::move(file)), header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), file_.path())) {
+  refuse_unserved(header_, false, file_.path());
+}
+
+std::optional<BackingReference> ImageMap::backing() const {
+  return find_backing(header_, file_.read(HostOffset{0}, header_.geometry.cluster_size()), file_.path());
+}
 
 std::uint64_t ImageMap::disk_size() const { return core::align_down(header_.size, sector_size); }
 
-class ImageMap::Walk {
+class ImageMap::Walk final : public MapWalk {
  public:
   Walk(const ImageMap& image, MapVisitor& visitor)
       : file_(image.file_),
@@ -115,15 +112,20 @@ class ImageMap::Walk {
         size_(image.disk_size()),
         visitor_(visitor),
         stored_(file_, header_),
-        joiner_(visitor, file_.descriptor(), reserves_more_than_it_holds(file_, header_, stored_)) {}
-
-  void run() {
+        joiner_(visitor, file_, reserves_more_than_it_holds(file_, header_, stored_)) {
     tell_metadata();
-    const std::uint64_t l1_entries = geometry_.l1_entries(size_);
-    read_l1(l1_entries);
-    std::uint64_t index = 0;
-    while (index < l1_entries) index += tables_from(index);
-    joiner_.flush();
+    read_l1(geometry_.l1_entries(size_));
+  }
+
+  bool step() override {
+    try {
+      const bool more = told_ < l1_.size();
+      if (more) told_ += tables_from(told_);
+      if (told_ == l1_.size()) joiner_.flush();
+      return more;
+    } catch (const core::Error& error) {
+      fail_naming(file_, error);
+    }
   }
 
  private:
@@ -193,14 +195,20 @@ class ImageMap::Walk {
   StoredRefcounts stored_;
   Joiner joiner_;
   std::vector<std::uint64_t> l1_;  ///< where the L2 tables lie; 0 for none
+  std::uint64_t told_ = 0;         ///< entries of it
 };
 
-void ImageMap::walk(MapVisitor& visitor) const {
+std::unique_ptr<MapWalk> ImageMap::start_walk(MapVisitor& visitor) const {
   try {
-    Walk(*this, visitor).run();
+    return std::make_unique<Walk>(*this, visitor);
   } catch (const core::Error& error) {
-    const std::string sentence = core::describe(error);
-    core::fail(error.code(), sentence.starts_with(file_.path()) ? sentence : file_.path() + ": " + sentence);
+    fail_naming(file_, error);
+  }
+}
+
+void ImageMap::walk(MapVisitor& visitor) const {
+  const std::unique_ptr<MapWalk> walk = start_walk(visitor);
+  while (walk->step()) {
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -23,6 +24,9 @@ struct MapExtent {
   std::uint64_t stored = 0;        ///< bytes of the image that it takes; compressed ones counted in sectors
 };
 
+/// Whether `next`, which starts where `one` ends, is more of the same: of its kind, and behind it in the image.
+bool continues(const MapExtent& one, const MapExtent& next);
+
 /// What bytes of the image are for.
 enum class HostUse { metadata, standard, compressed };
 
@@ -35,18 +39,33 @@ class MapVisitor {
   virtual void used(HostUse use, HostExtent where) = 0;
 };
 
+/// A walk that waits after each step.
+class MapWalk {
+ public:
+  virtual ~MapWalk() = default;
+  /// Tells the visitor some more; false where everything was told before.
+  virtual bool step() = 0;
+};
+
 /// An image, locked against writers.
 /// Errors     Throws core::Error that names the path: what cannot be read, is no qcow2 image, contradicts itself or has
 ///            a feature that keeps its tables from saying where the disk is.
 class ImageMap {
  public:
   explicit ImageMap(const std::string& path);
+  /// One that was opened, and locked, before.
+  explicit ImageMap(ReadOnlyFile file);
 
-  std::uint64_t disk_size() const;  ///< bytes
-  bool has_backing() const;         ///< what is unallocated here may be allocated there
+  const std::string& path() const { return file_.path(); }
+  int descriptor() const { return file_.descriptor(); }  ///< borrowed
+  std::uint64_t disk_size() const;                       ///< bytes
+  /// The file that may have what is unallocated here.
+  std::optional<BackingReference> backing() const;
   std::uint64_t file_size() const { return file_.size(); }
   std::uint64_t cluster_size() const { return header_.geometry.cluster_size(); }
   void walk(MapVisitor& visitor) const;
+  /// The same, step by step. Both must outlive it.
+  std::unique_ptr<MapWalk> start_walk(MapVisitor& visitor) const;
 
  private:
   class Walk;

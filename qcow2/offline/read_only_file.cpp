@@ -15,8 +15,8 @@ namespace qcow2 {
 using core::fail_errno;
 
 // Without O_NONBLOCK, opening a named pipe would wait for somebody to write to it.
-ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock)
-    : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)) {
+ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock, const std::string& name)
+    : path_(name), fd_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)) {
   if (!fd_.valid()) fail_errno(errno, path_);
   struct stat facts {};
   if (::fstat(fd_.get(), &facts) != 0) fail_errno(errno, path_);
@@ -61,6 +61,16 @@ std::vector<std::byte> ReadOnlyFile::read_or_zeros(HostOffset at, std::size_t le
   std::vector<std::byte> bytes(length);
   read_or_zeros(at, bytes);
   return bytes;
+}
+
+ReadOnlyFile::Run ReadOnlyFile::run_at(HostOffset at) const {
+  constexpr std::uint64_t endless = ~0ull;
+  const off_t begin = static_cast<off_t>(at.value);
+  const off_t data = ::lseek(fd_.get(), begin, SEEK_DATA);
+  if (data > begin) return {true, static_cast<std::uint64_t>(data - begin)};
+  if (data < 0 && errno == ENXIO) return {true, endless};  // no data is left in the file
+  const off_t hole = ::lseek(fd_.get(), begin, SEEK_HOLE);
+  return {false, hole > begin ? static_cast<std::uint64_t>(hole - begin) : endless};
 }
 
 }  // namespace qcow2

@@ -20,7 +20,9 @@ class ReadOnlyFile {
 
   /// Accepts a regular file or a block device. With a lock, nobody writes to the image until this object is gone;
   /// throws image_locked where somebody does already.
-  explicit ReadOnlyFile(const std::string& path, Lock lock = Lock::none);
+  explicit ReadOnlyFile(const std::string& path, Lock lock = Lock::none) : ReadOnlyFile(path, lock, path) {}
+  /// `name` is what messages call it, and path().
+  ReadOnlyFile(const std::string& path, Lock lock, const std::string& name);
 
   const std::string& path() const { return path_; }
   int descriptor() const { return fd_.get(); }  ///< borrowed: to ask the file system about it
@@ -32,6 +34,14 @@ class ReadOnlyFile {
   /// Fills `target`, beyond the end of the file with zeros, as QEMU reads it.
   void read_or_zeros(HostOffset at, core::MutableBytes target) const;
   std::vector<std::byte> read_or_zeros(HostOffset at, std::size_t length) const;
+
+  /// A hole of the file, or data without one, as far as it goes.
+  struct Run {
+    bool is_hole = false;
+    std::uint64_t length = 0;  ///< all ones: to the end of the file, or on behind it
+  };
+  /// The run that has the byte at `at`. Where the file system knows no holes, all is data.
+  Run run_at(HostOffset at) const;
 
  private:
   std::size_t read_some(HostOffset at, core::MutableBytes target) const;

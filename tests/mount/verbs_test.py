@@ -5,6 +5,7 @@ model for what they say."""
 import json
 import os
 import pty
+import random
 import signal
 import subprocess
 import unittest
@@ -338,9 +339,9 @@ class Compare(VerbCase):
 
 
 class Map(VerbCase):
-    def as_qemu(self, image):
+    def as_qemu(self, image, *options):
         """The extents of ours, which are qemu-img's."""
-        ours = json.loads(run(QCOWFS, "map", "--json", image).stdout)
+        ours = json.loads(run(QCOWFS, "map", "--json", *options, image).stdout)
         theirs = json.loads(run("qemu-img", "map", "-f", "qcow2", "--output=json", image).stdout)
         with self.subTest(image=image):
             known = set().union(*theirs)  # older versions do not say what is compressed
@@ -375,6 +376,122 @@ class Map(VerbCase):
         for size in (0, 512, 3 << 40):
             self.as_qemu(self.create(size, name=f"empty-{size}"))
 
+    def derive(self, backing, name, size=None, options="", backing_format="qcow2"):
+        """A new image over `backing`, as long as that where nothing else is said."""
+        image = self.path(name)
+        sizes = [] if size is None else [size]
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format,
+            *(["-o", options] if options else []), image, *sizes)
+        return image
+
+    def change(self, image, *commands):
+        """Some of what QEMU's shell is told may fail: it does not pad compressed clusters everywhere."""
+        run("qemu-io", "-f", "qcow2", *(word for command in commands for word in ("-c", command)), image, expect=None)
+
+    def test_chains_of_three(self):
+        base = self.create_by_qemu(20 * MiB, "cluster_size=4k", name="base")
+        self.change(base, "write -P 1 0 2M", "write -c -P 2 4M 64k", "write -z 8M 1M", "write -P 3 12M 100k")
+        middle = self.derive(base, "middle", options="cluster_size=2M")
+        self.change(middle, "write -P 4 1M 512", "write -c -P 5 6M 2M", "write -z -u 12M 2M")
+        top = self.derive(middle, "top", options="cluster_size=512")
+        self.change(top, "write -P 6 700k 512", "write -z 6M 1M", "write -P 7 12M 64k", "discard 0 64k")
+        extents = self.as_qemu(top)
+        self.assertEqual({extent["depth"] for extent in extents}, {0, 1, 2})
+        self.assertTrue(any(extent["compressed"] and extent["depth"] == 1 for extent in extents))
+        self.as_qemu(middle)
+
+    def test_shorter_and_longer_backing_files(self):
+        base = self.create_by_qemu(6 * MiB, name="base")
+        self.change(base, "write -P 1 1M 64k", "write -P 1 5M 1M")
+        for size in (512, 2 * MiB + 512, 6 * MiB, 20 * MiB):
+            middle = self.derive(base, f"middle-{size}", size)
+            self.change(middle, f"write -P 2 {size // 1024 * 512} 512")
+            for more in (0, 512, 5 * MiB):
+                self.as_qemu(self.derive(middle, f"top-{size}-{more}", size + more))
+
+    def test_raw_backing_files_and_their_holes(self):
+        size = 10 * MiB
+        noise = content.noise(MiB + 1000, 1)
+        for name, length, extents in [("full", size, [(0, bytes(size))]), ("hole", size, []),
+                                      ("both", size, [(MiB, noise), (5 * MiB + 4096, noise)]), ("empty", 0, []),
+                                      ("odd", MiB + 1000, [(0, noise)]), ("odd-hole", 8 * MiB + 77, [(0, noise)])]:
+            raw = content.write_sparse_file(self.path(name), length, extents)
+            for image in (self.derive(raw, f"{name}.same", backing_format="raw"),
+                          self.derive(raw, f"{name}.top", 12 * MiB, backing_format="raw")):
+                self.as_qemu(image)
+                self.change(image, "write -P 1 512k 64k", "write -z 1M 64k", "write -P 2 6M 64k")
+                self.as_qemu(image)
+
+    def test_reserved_clusters_below(self):
+        for preallocation in ("metadata", "falloc"):
+            base = self.create_by_qemu(8 * MiB, f"preallocation={preallocation}", name=f"{preallocation}.base")
+            self.change(base, "write -P 1 3M 100k")
+            top = self.derive(base, f"{preallocation}.top")
+            self.change(top, "write -P 2 1M 64k", "write -z 4M 1M")
+            self.as_qemu(top)
+
+    def test_any_chain(self):
+        for seed in range(harness.scaled(20, 5)):
+            self.as_qemu(self.any_chain(random.Random(seed), f"chain-{seed}"))
+
+    def any_chain(self, source, name):
+        """The top of a chain of images with anything in them, of any sizes, over a raw file or over nothing."""
+        sizes = [source.choice([1, 2, 3, 5]) * MiB + source.choice([0, 512 * source.randrange(200)]) for _ in range(4)]
+        files = [self.path(f"{name}.{depth}") for depth in range(source.randrange(2, 4))]
+        if source.randrange(2) == 0:
+            extents = [(source.randrange(sizes[0] - 4096), content.noise(4096, number)) for number in range(4)]
+            content.write_sparse_file(files[0], sizes[0] + source.randrange(512), extents)
+            self.derive(files[0], files[1], backing_format="raw")
+        else:
+            self.create_by_qemu(sizes[0], f"cluster_size={source.choice(['512', '4k', '64k'])}", name=files[0])
+            self.derive(files[0], files[1], sizes[1], f"cluster_size={source.choice(['512', '8k', '2M'])}")
+        self.change(files[0] if len(files) > 2 else files[1], *self.any_changes(source, sizes[0]))
+        if len(files) > 2:
+            self.derive(files[1], files[2], sizes[2])
+            self.change(files[2], *self.any_changes(source, sizes[2]))
+        return files[-1]
+
+    def any_changes(self, source, size):
+        for _ in range(source.randrange(6)):
+            at = source.randrange(size // 512) * 512
+            length = min(source.randrange(1, 1000) * 512, size - at)
+            yield source.choice(["write -P 1", "write -z", "write -z -u", "discard"]) + f" {at} {length}"
+            yield f"write -c -P 2 {at // MiB * MiB} 64k"
+
+    def test_backing_files_are_as_safe_as_on_a_mount(self):
+        raw = self.write("raw", content.text(MiB, 1))
+        os.mkdir(self.path("elsewhere"))
+        far = self.derive(raw, "elsewhere/far", backing_format="raw")
+        self.refused(QCOWFS, "map", far, names=[far, raw], says=f"backing_dir={self.folder} allows it")
+        self.as_qemu(far, "-o", f"backing_dir={self.folder}")
+        near = self.derive(raw, "near", backing_format="raw")
+        self.refused(QCOWFS, "map", "-o", "backing=off", near, names=[near, raw], says="backing=off")
+        unnamed = self.derive(raw, "unnamed", backing_format="raw")
+        header = harness.read_at(unnamed, 0, 512)
+        harness.write_at(unnamed, header.index(bytes.fromhex("e2792aca")), b"\0\0\0\1")  # no format is said any more
+        self.refused(QCOWFS, "map", unnamed, names=[unnamed, raw], says="backing_format=")
+        extents = json.loads(run(QCOWFS, "map", "--json", "-o", "backing_format=raw", unnamed).stdout)
+        self.assertEqual(extents[0]["depth"], 1)
+        other = self.derive(near, "other")
+        run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", other, "-F", "qcow2", near)
+        self.refused(QCOWFS, "map", near, names=[near, other], says="derived from it")
+        os.unlink(raw)
+        self.refused(QCOWFS, "map", unnamed, "-o", "backing_format=raw", names=[unnamed, raw], says="no such file")
+        self.assertEqual(self.refused(QCOWFS, "map", "-o", "ro", unnamed, says="only for a mount").returncode, 2)
+
+    def test_for_people_which_file_has_the_bytes(self):
+        raw = content.write_sparse_file(self.path("raw"), 10 * MiB, [(0, content.text(MiB, 1))])
+        image = self.derive(raw, "image", 12 * MiB, backing_format="raw")
+        self.change(image, "write -P 1 0 64k", "write -c -P 2 4M 64k", "write -z 6M 64k")
+        text = run(QCOWFS, "map", image).stdout
+        self.assertRegex(text, rf"(?m)^0 +0x10000 +standard +0x50000 +{image}$")
+        self.assertRegex(text, rf"(?m)^0x10000 +0xf0000 +standard +0x10000 +{raw}$")
+        self.assertRegex(text, rf"(?m)^0x400000 +0x10000 +compressed +{image}$")
+        self.assertRegex(text, rf"(?m)^0x600000 +0x10000 +zero +{image}$")
+        self.assertRegex(text, rf"(?m)^0x610000 +0x3f0000 +zero +0x610000 +{raw}$")
+        self.assertNotIn("0xa00000", text)
+        self.assertIn("65536 bytes are compressed to 512\n", text)
+
     def test_for_people(self):
         image = self.create_by_qemu(10 * MiB)
         run("qemu-io", "-c", "write -P 1 0 1M", "-c", "write -c -P 2 4M 64k", "-c", "write -z 6M 1M", image)
@@ -393,11 +510,11 @@ class Map(VerbCase):
         self.refused(QCOWFS, "map", raw, names=[raw], says="not a qcow2")
         self.refused(QCOWFS, "map", self.path("missing"), names=["missing"], says="no such file")
         self.assertEqual(self.refused(QCOWFS, "map").returncode, 2)
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", self.path("overlay"))
-        self.refused(QCOWFS, "map", self.path("overlay"), names=["overlay"], says="backing file")
         image = self.create(MiB)
+        overlay = self.derive(image, "overlay")
         daemon = self.mount(image)
-        self.refused(QCOWFS, "map", image, names=[image], says="in use")
+        for name in (image, overlay):
+            self.refused(QCOWFS, "map", name, names=[image], says="in use")
         daemon.unmount()
         run("qemu-io", "-c", "write 0 64k", image)
         l1_table = int.from_bytes(harness.read_at(image, 40, 8), "big")

@@ -256,6 +256,10 @@ TEST(Options, CompareAndMap) {
   EXPECT_TRUE(std::get<fuse::MapOptions>(parse({"map", "--json", "a"})).json);
   EXPECT_EQ(std::get<fuse::MapOptions>(parse({"map", "a"})).image, "a");
   EXPECT_NE(complaint({"map"}).find("IMAGE"), std::string::npos);
+  const auto map = std::get<fuse::MapOptions>(parse({"map", "-o", "backing_dir=d,backing_format=raw", "a"}));
+  EXPECT_EQ(map.backing.dirs, std::vector<std::string>{"d"});
+  EXPECT_EQ(map.backing.format, "raw");
+  EXPECT_EQ(complaint({"map", "-o", "level=1", "a"}), "-o level=1: only for a mount");
 }
 
 TEST(Options, Snapshots) {
