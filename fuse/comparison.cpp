@@ -55,8 +55,8 @@ class Side {
 
 class Comparison {
  public:
-  Comparison(core::Engine& engine, Source& left, Source& right, Progress& progress)
-      : engine_(engine), left_(left), right_(right), end_(std::max(left.size(), right.size())), progress_(progress) {}
+  Comparison(core::Engine& engine, Source& left, Source& right, std::uint64_t end, Progress& progress)
+      : engine_(engine), left_(left), right_(right), end_(end), progress_(progress) {}
 
   core::Awaitable<void> lane();
   /// Throws what kept it from being known.
@@ -108,7 +108,7 @@ void Comparison::record_failure(std::uint64_t at) {
 core::Awaitable<std::optional<Stretch>> Comparison::claim() {
   const core::AsyncMutex::Guard alone = co_await claiming_.lock();
   try {
-    co_await find_next_data();
+    if (at_ < end_) co_await find_next_data();
   } catch (const AllocationUnknown&) {
     record_failure(at_);
     at_ = end_;
@@ -160,8 +160,8 @@ core::Awaitable<void> Comparison::read_and_compare(std::uint64_t at, core::Mutab
 }  // namespace
 
 core::Awaitable<std::optional<std::uint64_t>> first_difference(core::Engine& engine, Source& left, Source& right,
-                                                               Progress& progress) {
-  Comparison comparison(engine, left, right, progress);
+                                                               std::uint64_t end, Progress& progress) {
+  Comparison comparison(engine, left, right, end, progress);
   core::TaskGroup group(engine.executor());
   for (int i = 0; i < lanes; ++i) group.spawn(comparison.lane());
   co_await group.join();

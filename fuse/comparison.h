@@ -17,10 +17,10 @@ class AllocationUnknown : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The first byte in which they differ; nothing where they are the same. The shorter disk counts as zeros beyond its
+/// The first byte before `end` in which they differ; nothing where they are the same. A disk counts as zeros beyond its
 /// end. Throws AllocationUnknown, or core::Error that names the image that cannot be read. All arguments must outlive
 /// it. Threads: the engine's strand.
 core::Awaitable<std::optional<std::uint64_t>> first_difference(core::Engine& engine, Source& left, Source& right,
-                                                               Progress& progress);
+                                                               std::uint64_t end, Progress& progress);
 
 }  // namespace fuse

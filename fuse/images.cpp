@@ -56,7 +56,7 @@ core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::
     open = co_await open_qcow2(engine, std::move(file), options);
     open.backing = below;
   }
-  co_return std::make_unique<Source>(std::move(path), std::move(open));
+  co_return std::make_unique<Source>(std::move(path), *format, std::move(open));
 }
 
 core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::string& path,

@@ -26,8 +26,11 @@ struct OpenDisk {
 /// Threads    The engine's strand. close() must be awaited once before destruction.
 class Source {
  public:
-  Source(std::string path, OpenDisk open) : path_(std::move(path)), open_(std::move(open)) {}
+  Source(std::string path, ImageFormat format, OpenDisk open)
+      : path_(std::move(path)), format_(format), open_(std::move(open)) {}
 
+  const std::string& path() const { return path_; }
+  ImageFormat format() const { return format_; }
   std::uint64_t size() const { return open_.disk->size(); }  ///< bytes of the disk, a multiple of 512
   /// See core::GuestDisk.
   core::Awaitable<void> read(core::DiskOffset at, core::MutableBytes target) {
@@ -39,6 +42,7 @@ class Source {
 
  private:
   std::string path_;
+  ImageFormat format_;
   OpenDisk open_;
 };
 

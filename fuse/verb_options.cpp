@@ -248,7 +248,7 @@ Command parse_compare(const std::vector<std::string>& words) {
   std::string right;
   app.add_option("-f", left, "format of LEFT: raw or qcow2 (default: what it starts with)")->type_name("FORMAT");
   app.add_option("-F", right, "format of RIGHT")->type_name("FORMAT");
-  app.add_flag("-s", options.strict, "strict: the sizes must be the same too");
+  app.add_flag("-s", options.strict, "strict: the sizes, and what is allocated, must be the same too");
   std::vector<std::string> lists;
   add_backing_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
   app.add_option("LEFT", options.left, "an image")->required()->type_name("");

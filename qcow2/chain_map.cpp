@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <exception>
 #include <utility>
 
 #include "core/alignment.h"
@@ -23,10 +24,20 @@ class ImageLayer final : public MapLayer, private MapVisitor {
 
  private:
   MapExtent next() override {
-    while (told_.empty()) CHECK(walk_->step());
+    while (told_.empty()) step();
     const MapExtent extent = told_.front();
     told_.pop_front();
     return extent;
+  }
+
+  // What was told before a failure comes before it.
+  void step() {
+    if (failure_) std::rethrow_exception(failure_);
+    try {
+      CHECK(walk_->step());
+    } catch (const core::Error&) {
+      failure_ = std::current_exception();
+    }
   }
 
   void extent(const MapExtent& extent) override { told_.push_back(extent); }
@@ -37,6 +48,7 @@ class ImageLayer final : public MapLayer, private MapVisitor {
   ImageMap image_;
   UseListener listener_;
   std::deque<MapExtent> told_;
+  std::exception_ptr failure_;
   std::unique_ptr<MapWalk> walk_;  // tells into what stands above
 };
 
@@ -86,8 +98,6 @@ ChainMap::ChainMap(const std::string& path, ImageFormat format, BackingPolicy po
   open(ReadOnlyFile(path, ReadOnlyFile::Lock::against_writers), format, std::move(policy), std::move(listener));
 }
 
-ChainMap::~ChainMap() = default;
-
 void ChainMap::open(ReadOnlyFile file, ImageFormat format, BackingPolicy policy, UseListener listener) {
   BackingSearch search(file.path(), file.descriptor(), std::move(policy));
   while (format == ImageFormat::qcow2) {
@@ -119,18 +129,27 @@ std::optional<ChainExtent> ChainMap::next_part() {
 
 std::optional<ChainExtent> ChainMap::next() {
   std::optional<ChainExtent> whole = std::exchange(pending_, std::nullopt);
-  while (std::optional<ChainExtent> part = next_part()) {
-    if (!whole) {
-      whole = part;
-    } else if (continues(*whole, *part)) {
-      whole->length += part->length;
-      whole->stored += part->stored;
-    } else {
-      pending_ = part;
-      break;
+  try {
+    while (!pending_) {
+      const std::optional<ChainExtent> part = next_part();
+      if (!part) break;
+      join_or_keep(whole, *part);
     }
+  } catch (const core::Error&) {
+    if (!whole) throw;  // otherwise the next call comes to the same place
   }
   return whole;
+}
+
+void ChainMap::join_or_keep(std::optional<ChainExtent>& whole, const ChainExtent& part) {
+  if (!whole) {
+    whole = part;
+  } else if (continues(*whole, part)) {
+    whole->length += part.length;
+    whole->stored += part.stored;
+  } else {
+    pending_ = part;
+  }
 }
 
 }  // namespace qcow2

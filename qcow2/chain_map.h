@@ -47,18 +47,19 @@ class ChainMap {
  public:
   /// Opens the image at `path` and the whole chain below.
   ChainMap(const std::string& path, ImageFormat format, BackingPolicy policy, UseListener listener = {});
-  ~ChainMap();
 
   std::uint64_t disk_size() const { return layers_.front()->size(); }  ///< bytes
   std::size_t depths() const { return layers_.size(); }
   const std::string& path(std::size_t depth) const { return layers_[depth]->path(); }
 
-  /// The extents in the order of the disk, joined where one continues the other, then nothing.
+  /// The extents in the order of the disk, joined where one continues the other, then nothing. Throws when it comes to
+  /// what cannot be told, and then again.
   std::optional<ChainExtent> next();
 
  private:
   void open(ReadOnlyFile file, ImageFormat format, BackingPolicy policy, UseListener listener);
   std::optional<ChainExtent> next_part();
+  void join_or_keep(std::optional<ChainExtent>& whole, const ChainExtent& part);
 
   std::vector<std::unique_ptr<MapLayer>> layers_;
   std::uint64_t at_ = 0;  ///< everything before it is in a part

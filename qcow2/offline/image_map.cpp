@@ -124,6 +124,7 @@ class ImageMap::Walk final : public MapWalk {
       if (told_ == l1_.size()) joiner_.flush();
       return more;
     } catch (const core::Error& error) {
+      joiner_.flush();  // what comes before it is known
       fail_naming(file_, error);
     }
   }

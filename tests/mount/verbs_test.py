@@ -2,10 +2,12 @@
 """convert, compare and map: the verbs that work on whole disks without a mount. QEMU judges what they make and is the
 model for what they say."""
 
+import itertools
 import json
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import unittest
@@ -285,7 +287,6 @@ class Compare(VerbCase):
         for pair in ((raw, raw), (raw, image), (image, raw), (image, other), (other, other),
                      ("-f", "raw", "-F", "qcow2", raw, image)):
             self.assertEqual(self.as_qemu(*pair).returncode, 0)
-        self.assertEqual(self.compare("-s", raw, image).returncode, 0)
 
     def test_the_first_differing_byte_is_said(self):
         data = bytearray(content.mixed(LONG_ENOUGH, 2))
@@ -314,6 +315,93 @@ class Compare(VerbCase):
         for left, right in ((short, more), (more, image), (more, hole)):
             done = self.as_qemu(left, right)
             self.assertIn(f"Content mismatch at offset {4 * MiB}!\n", done.stdout)
+
+    def strict_pairs(self):
+        """(left, right) of one size: QEMU reports the last piece of both from the same place on."""
+        data = content.text(3 * MiB, 1)
+        raw = self.write("raw", data)
+        hole = content.write_sparse_file(self.path("hole"), 4 * MiB, [(0, data)])
+        images = {"hole": hole}
+        for name, source, options in [("standard", hole, []), ("again", hole, []), ("compressed", hole, ["-c"]),
+                                      ("zstd", hole, ["-c", "-o", "compression_type=zstd"]),
+                                      ("metadata", hole, ["-o", "preallocation=metadata"])]:
+            images[name] = self.path(f"{name}.qcow2")
+            run("qemu-img", "convert", "-O", "qcow2", *options, source, images[name])
+        images["ours"] = self.convert(hole, self.path("ours.qcow2"))
+        images["zero"] = self.path("zero.qcow2")
+        run("qemu-img", "convert", "-O", "qcow2", hole, images["zero"])
+        run("qemu-io", "-c", "write -z 3M 1M", images["zero"])
+        for name, below in (("over", "standard"), ("far over", "over"), ("over compressed", "compressed")):
+            images[name] = self.path(f"{name}.qcow2")
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", images[below], "-F", "qcow2", images[name])
+        images["over raw"] = self.path("over raw.qcow2")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", hole, "-F", "raw", images["over raw"])
+        images["longer over"] = self.path("longer over.qcow2")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", images["longer over"], 4 * MiB)
+        images["other"] = self.path("other.qcow2")
+        run("qemu-img", "convert", "-O", "qcow2", self.write("changed", data[:2 * MiB] + b"!" + data[2 * MiB + 1:]
+                                                             + bytes(MiB)), images["other"])
+        full = [self.write("full", data + bytes(MiB)), self.path("full.qcow2"), self.path("reserved.qcow2")]
+        run("qemu-img", "convert", "-O", "qcow2", "-S", "0", full[0], full[1])
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=falloc", full[2], 4 * MiB)
+        return [*itertools.product(images.values(), repeat=2), *itertools.product(full, repeat=2)]
+
+    def test_strict(self):
+        seen = set()
+        for left, right in self.strict_pairs():
+            ours = self.as_qemu("-s", left, right)
+            place = re.search(r"offset (\d+)", ours.stdout, re.IGNORECASE)
+            theirs = run("qemu-img", "compare", "-s", left, right, expect=None).stdout
+            with self.subTest(left=left, right=right):
+                self.assertEqual(bool(place), "ffset" in theirs)
+                if place:
+                    self.assertEqual(place.group(1), re.search(r"ffset (\d+)", theirs).group(1))
+                    self.assertEqual("Strict" in ours.stdout, "Strict" in theirs)
+            seen.add((ours.returncode, ours.stdout.startswith("Strict")))
+        self.assertEqual(seen, {(0, False), (1, False), (1, True)})
+
+    def test_strict_says_what_is_where(self):
+        left = self.create_by_qemu(MiB, name="left")
+        right = self.create_by_qemu(MiB, name="right")
+        run("qemu-io", "-c", "write -z 512k 64k", right)
+        self.assertEqual(self.as_qemu("-s", left, right).stdout,
+                         "Strict mode: at offset 524288 the first image has nothing, the second zeros!\n")
+        run("qemu-io", "-c", "write -P 0 256k 64k", left)
+        self.assertEqual(self.as_qemu("-s", left, right).stdout,
+                         "Strict mode: at offset 262144 the first image has data, the second nothing!\n")
+        run("qemu-io", "-c", "write -P 0 128k 64k", left)
+        run("qemu-io", "-c", "write -P 1 128k 64k", right)
+        self.assertEqual(self.as_qemu("-s", left, right).stdout, "Content mismatch at offset 131072!\n")
+
+    def test_strict_looks_at_what_is_allocated_not_at_how_it_is_reported(self):
+        # QEMU compares the end of the disk too, as a flag of the last piece that it reports: where data lies in one
+        # piece in one image and in several in the other, its strict mode finds them different.
+        raw = self.write("raw", content.noise(MiB, 1))
+        large = self.path("large")
+        small = self.path("small")
+        run("qemu-img", "convert", "-O", "qcow2", raw, large)
+        run("qemu-img", "convert", "-O", "qcow2", "-o", "cluster_size=512", raw, small)
+        self.assertEqual(run("qemu-img", "compare", "-s", large, small, expect=1).stdout,
+                         "Strict mode: Offset 0 block status mismatch!\n")
+        self.assertEqual(self.compare("-s", large, small).stdout, "Images are identical.\n")
+
+    def test_strict_where_it_cannot_be_found_out(self):
+        left = self.create_by_qemu(2 << 30, name="left")
+        right = self.create_by_qemu(2 << 30, name="right")
+        for image in (left, right):
+            run("qemu-io", "-c", "write -P 1 0 64k", "-c", "write -P 1 1G 64k", image)
+        l1_table = int.from_bytes(harness.read_at(left, 40, 8), "big")
+        l2_table = int.from_bytes(harness.read_at(left, l1_table + 16, 8), "big") & ((1 << 56) - 512)
+        harness.write_at(left, l2_table, (0x50001 << 9).to_bytes(8, "big"))
+        done = self.refused(QCOWFS, "compare", "-s", left, right, names=[left])
+        self.assertEqual(done.returncode, 3)
+        self.as_qemu("-s", left, right)
+        run("qemu-io", "-c", "write -P 2 0 512", right)
+        self.assertEqual(self.as_qemu("-s", left, right).stdout, "Content mismatch at offset 0!\n")
+        run("qemu-io", "-c", "write -P 1 0 512", "-c", "write -z 64k 64k", right)
+        self.assertIn("at offset 65536 ", self.as_qemu("-s", left, right).stdout)
+        done = run(QCOWFS, "map", left, expect=1)
+        self.assertRegex(done.stdout, r"(?m)^0 +0x10000 +standard +0x50000$")
 
     def test_holes_against_holes_cost_nothing(self):
         size = 8 << 40
