@@ -1,8 +1,11 @@
 // `qcowfs create`: an empty image, or one that shows another file until it is written.
 #include <exception>
 #include <filesystem>
+#include <optional>
 
 #include "core/error.h"
+#include "fuse/progress.h"
+#include "fuse/unfinished_file.h"
 #include "fuse/verbs.h"
 #include "qcow2/create.h"
 #include "qcow2/info.h"
@@ -20,6 +23,16 @@ std::uint64_t size_of_backing(const CreateOptions& options) {
   return (size + 511) / 512 * 512;  // as it is shown
 }
 
+qcow2::Preallocation preallocation_of(const CreateOptions& options) {
+  switch (options.preallocation) {
+    case Preallocation::off: return qcow2::Preallocation::off;
+    case Preallocation::metadata: return qcow2::Preallocation::metadata;
+    case Preallocation::falloc: return qcow2::Preallocation::falloc;
+    case Preallocation::full: return qcow2::Preallocation::full;
+  }
+  return qcow2::Preallocation::off;
+}
+
 qcow2::CreateOptions image_options(const CreateOptions& options) {
   qcow2::CreateOptions image;
   image.cluster_size = options.cluster_size.value_or(image.cluster_size);
@@ -27,6 +40,7 @@ qcow2::CreateOptions image_options(const CreateOptions& options) {
   image.compression =
       options.compression == Compression::zstd ? qcow2::CompressionType::zstd : qcow2::CompressionType::zlib;
   image.version = options.version_2 ? 2 : 3;
+  image.preallocation = preallocation_of(options);
   if (options.backing.empty()) {
     image.size = options.size.value_or(0);
   } else {
@@ -37,11 +51,33 @@ qcow2::CreateOptions image_options(const CreateOptions& options) {
   return image;
 }
 
+// It may take long, and then be interrupted.
+void create_preallocated(const std::string& path, qcow2::CreateOptions image) {
+  UnfinishedFile file(path);
+  image.name = path;
+  std::optional<Progress> progress;
+  qcow2::create_image(file.temporary_path(), image, [&progress](std::uint64_t position, std::uint64_t end) {
+    if (!progress) progress.emplace(end);
+    progress->reached(position);
+  });
+  progress.reset();
+  file.publish();
+}
+
+void create(const CreateOptions& options) {
+  const qcow2::CreateOptions image = image_options(options);
+  if (image.preallocation == qcow2::Preallocation::off) {
+    qcow2::create_image(options.image, image);
+  } else {
+    create_preallocated(options.image, image);
+  }
+}
+
 }  // namespace
 
 int run_create(const CreateOptions& options) {
   try {
-    qcow2::create_image(options.image, image_options(options));
+    create(options);
     return exit_success;
   } catch (const std::exception& error) {
     complain(core::describe(error));

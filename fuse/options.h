@@ -57,6 +57,9 @@ struct UmountOptions {
 
 enum class Compression { zlib, zstd };
 
+/// What an empty image has of its disk.
+enum class Preallocation { off, metadata, falloc, full };
+
 struct CreateOptions {
   std::string image;
   std::optional<std::uint64_t> size;          ///< bytes; that of the backing file where nothing is said
@@ -64,6 +67,7 @@ struct CreateOptions {
   std::optional<unsigned> refcount_bits;
   Compression compression = Compression::zlib;
   bool version_2 = false;
+  Preallocation preallocation = Preallocation::off;
   std::string backing;         ///< as the image shall name it; empty: none
   std::string backing_format;  ///< raw or qcow2, with `backing`
 };

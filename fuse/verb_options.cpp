@@ -37,6 +37,14 @@ Compression compression_or_reject(const std::string& text) {
   throw UsageError("--compression " + text + ": expected zlib or zstd");
 }
 
+Preallocation preallocation_or_reject(const std::string& text) {
+  if (text == "off") return Preallocation::off;
+  if (text == "metadata") return Preallocation::metadata;
+  if (text == "falloc") return Preallocation::falloc;
+  if (text == "full") return Preallocation::full;
+  throw UsageError("--preallocation " + text + ": expected off, metadata, falloc or full");
+}
+
 int level_or_reject(const std::string& text) {
   int level = 0;
   const char* const end = text.data() + text.size();
@@ -154,15 +162,21 @@ Command parse_umount(const std::vector<std::string>& words) {
 
 Command parse_create(const std::vector<std::string>& words) {
   CLI::App app("Makes an empty qcow2 image.", "qcowfs create");
-  app.footer("Sizes are bytes, or have k, m, g or t behind them.");
+  app.footer(
+      "Sizes are bytes, or have k, m, g or t behind them. What is written is compressed, preallocated or not: the\n"
+      "clusters that it had before are free then.");
   CreateOptions options;
   std::string size;
   std::string cluster_size;
   std::string compression = "zlib";
+  std::string preallocation = "off";
   app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")->type_name("SIZE");
   app.add_option("--compression", compression, "zlib (the default) or zstd")->type_name("TYPE");
   app.add_option("--refcount-bits", options.refcount_bits, "1, 2, 4, 8, 16 (the default), 32 or 64")->type_name("N");
   app.add_flag("--v2", options.version_2, "for programs that know no version 3: no zero clusters, zlib only");
+  app.add_option("--preallocation", preallocation,
+                 "off (the default); metadata: tables for the whole disk; falloc: also space for it; full: also zeros")
+      ->type_name("HOW");
   app.add_option("--backing", options.backing, "show FILE where the image says nothing; relative to IMAGE's directory")
       ->type_name("FILE");
   app.add_option("--backing-format", options.backing_format, "of FILE: raw or qcow2")->type_name("FORMAT");
@@ -175,6 +189,7 @@ Command parse_create(const std::vector<std::string>& words) {
   check_backing(options);
   options.cluster_size = cluster_size_or_reject(cluster_size);
   options.compression = compression_or_reject(compression);
+  options.preallocation = preallocation_or_reject(preallocation);
   return options;
 }
 

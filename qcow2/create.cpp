@@ -1,41 +1,35 @@
-// Lays out and writes the metadata of an empty image:
+// Lays out and writes an empty image:
 //
-//   | header | refcount table | refcount blocks | L1 table |     each in whole clusters, each cluster's
-//   refcount 1
+//   | header | refcount table | refcount blocks | L1 table | L2 tables | clusters of the disk |
 //
-// What is zero is never written: the file is stretched over it.
+// each in whole clusters, each cluster's refcount 1; the last two only where they are preallocated. What is zero is
+// never written, unless that is asked for: the file is stretched over it.
 #include "qcow2/create.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <filesystem>
 
 #include "core/alignment.h"
 #include "core/big_endian.h"
-#include "core/check.h"
 #include "core/error.h"
-#include "core/unique_fd.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/refcount_view.h"
+#include "qcow2/format/table_entries.h"
+#include "qcow2/new_file.h"
 
 namespace qcow2 {
 namespace {
 
 using core::Errc;
 using core::fail;
-using core::fail_errno;
 
 constexpr std::uint64_t cluster_size_min = 1ull << cluster_bits_min;
 constexpr std::uint64_t cluster_size_max = 1ull << cluster_bits_max;
 constexpr std::uint64_t table_entry_size = 8;
 constexpr unsigned refcount_bits_max = 64;
-constexpr mode_t created_mode = 0666;  // less the umask
+constexpr std::uint64_t piece_bytes = 1 << 20;       // written at once
+constexpr std::uint64_t reserved_at_once = 1 << 30;  // between two chances to be interrupted
 
 // ---- what was asked for ----
 
@@ -81,11 +75,16 @@ struct Layout {
   std::uint64_t refcount_block_clusters = 0;
   std::uint64_t l1_clusters = 0;
   std::uint64_t l1_entries = 0;
+  std::uint64_t l2_clusters = 0;    ///< of the tables
+  std::uint64_t data_clusters = 0;  ///< of the disk
 
   HostCluster refcount_table() const { return {1}; }
   HostCluster refcount_blocks() const { return refcount_table() + refcount_table_clusters; }
   HostCluster l1_table() const { return refcount_blocks() + refcount_block_clusters; }
-  HostCluster end() const { return l1_table() + l1_clusters; }
+  HostCluster l2_tables() const { return l1_table() + l1_clusters; }
+  HostCluster data() const { return l2_tables() + l2_clusters; }
+  HostCluster end() const { return data() + data_clusters; }
+  std::uint64_t data_bytes() const { return data_clusters * geometry.cluster_size(); }
 };
 
 void check_version(const CreateOptions& options) {
@@ -97,23 +96,48 @@ void check_version(const CreateOptions& options) {
   if (options.compression != CompressionType::zlib) fail(Errc::bad_argument, "a version 2 image is compressed by zlib");
 }
 
-Layout make_layout(const CreateOptions& options) {
-  check_version(options);
-  Layout layout;
-  layout.geometry = checked_geometry(options);
-  layout.size = checked_size(options.size, layout.geometry);
-  // An empty disk gets an entry too: its table then is where tables are, and not at offset 0.
-  layout.l1_entries = std::max<std::uint64_t>(layout.geometry.l1_entries(layout.size), 1);
-  layout.l1_clusters = layout.geometry.host_clusters(layout.l1_entries * table_entry_size);
+void check_backing(const CreateOptions& options) {
+  if (!options.backing || options.preallocation == Preallocation::off) return;
+  fail(Errc::bad_argument, "an image with a backing file cannot be preallocated: its clusters would hide that file");
+}
 
-  // The refcounts count the clusters that they fill themselves: go on until another round adds none.
+// The refcounts count the clusters that they fill themselves: go on until another round adds none.
+void count_refcounts(Layout& layout) {
   HostCluster counted;
   while (counted != layout.end()) {
     counted = layout.end();
     layout.refcount_block_clusters = core::divide_up(counted.value, layout.geometry.refcounts_per_block());
     layout.refcount_table_clusters = layout.geometry.host_clusters(layout.refcount_block_clusters * table_entry_size);
   }
-  CHECK(layout.refcount_table_clusters * layout.geometry.cluster_size() <= refcount_table_bytes_max);
+}
+
+// Only what is preallocated can be too much for what a disk of that size may have.
+void check_reach(const Layout& layout) {
+  const Geometry& geometry = layout.geometry;
+  const bool within_reach = layout.refcount_table_clusters * geometry.cluster_size() <= refcount_table_bytes_max &&
+                            layout.end().value <= host_offset_max >> geometry.cluster_bits;
+  if (within_reach) return;
+  fail(Errc::bad_argument, "a disk of " + in_binary_units(layout.size) +
+                               " is too large to be preallocated in clusters of " +
+                               in_binary_units(geometry.cluster_size()) + " with refcounts of " +
+                               std::to_string(geometry.refcount_bits()) + " bits");
+}
+
+Layout make_layout(const CreateOptions& options) {
+  check_version(options);
+  check_backing(options);
+  Layout layout;
+  layout.geometry = checked_geometry(options);
+  layout.size = checked_size(options.size, layout.geometry);
+  // An empty disk gets an entry too: its table then is where tables are, and not at offset 0.
+  layout.l1_entries = std::max<std::uint64_t>(layout.geometry.l1_entries(layout.size), 1);
+  layout.l1_clusters = layout.geometry.host_clusters(layout.l1_entries * table_entry_size);
+  if (options.preallocation != Preallocation::off) {
+    layout.l2_clusters = layout.geometry.l1_entries(layout.size);
+    layout.data_clusters = layout.geometry.guest_clusters(layout.size);
+  }
+  count_refcounts(layout);
+  check_reach(layout);
   return layout;
 }
 
@@ -137,88 +161,126 @@ core::Buffer make_header(const Layout& layout, const CreateOptions& options) {
   return bytes;
 }
 
-core::Buffer make_refcount_table(const Layout& layout) {
-  core::Buffer table = core::Buffer::zeroed(layout.refcount_block_clusters * table_entry_size);
-  for (std::uint64_t block = 0; block < layout.refcount_block_clusters; ++block) {
-    const HostOffset at = layout.geometry.start_of(layout.refcount_blocks() + block);
-    core::store_big_endian(table.span(), block * table_entry_size, at.value);
-  }
-  return table;
-}
-
-// Blocks lie side by side and are full of refcounts, so all of them together are one array.
-core::Buffer make_refcounts(const Layout& layout) {
-  const unsigned order = layout.geometry.refcount_order;
-  const std::uint64_t count = layout.end().value;
-  core::Buffer refcounts = core::Buffer::zeroed(core::divide_up(count << order, 8));
-  for (std::uint64_t cluster = 0; cluster < count; ++cluster) set_refcount(refcounts.span(), cluster, order, 1);
-  return refcounts;
-}
-
 // ---- how it gets there ----
 
-/// A file that did not exist before and does not exist afterwards, unless it is kept.
-class NewFile {
+// Makes what the layout says, piece by piece, and tells how far it has come.
+class Making {
  public:
-  explicit NewFile(const std::string& path)
-      : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, created_mode)) {
-    if (fd_.valid()) return;
-    if (errno == EEXIST) fail(Errc::bad_argument, path_ + ": already exists; remove it first");
-    fail_errno(errno, path_ + ": cannot be created");
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-  ~NewFile() {
-    if (!kept_) ::unlink(path_.c_str());
+  Making(NewFile& file, const Layout& layout, Preallocation preallocation, const CreateProgress& progress)
+      : file_(file),
+        layout_(layout),
+        geometry_(layout.geometry),
+        reserves_(preallocation == Preallocation::falloc || preallocation == Preallocation::full),
+        writes_zeros_(preallocation == Preallocation::full),
+        progress_(progress) {}
+
+  void run(core::Bytes header) {
+    file_.stretch(geometry_.start_of(layout_.end()).value);
+    write_refcount_table();
+    write_refcounts();
+    write_l1_table();
+    write_l2_tables();
+    if (reserves_ && !reserve_data()) writes_zeros_ = true;
+    if (writes_zeros_) write_zeros();
+    file_.write(HostOffset{0}, header);
   }
 
-  void stretch(std::uint64_t size) {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) fail_errno(errno, path_ + ": cannot be written");
+ private:
+  void write_refcount_table() {
+    write_entries(layout_.refcount_table(), layout_.refcount_block_clusters,
+                  [this](std::uint64_t block) { return geometry_.start_of(layout_.refcount_blocks() + block).value; });
   }
 
-  void write(HostOffset at, core::Bytes source) {
-    while (!source.empty()) {
-      const ssize_t written = ::pwrite(fd_.get(), source.data(), source.size(), static_cast<off_t>(at.value));
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail_errno(errno, path_ + ": cannot be written");
-      source = source.subspan(static_cast<std::size_t>(written));
-      at = at + static_cast<std::uint64_t>(written);
+  // Blocks lie side by side and are full of refcounts, so all of them together are one array.
+  void write_refcounts() {
+    const unsigned order = geometry_.refcount_order;
+    const std::uint64_t count = layout_.end().value;
+    const std::uint64_t counts_per_piece = piece_bytes * 8 >> order;
+    core::Buffer piece;
+    for (std::uint64_t done = 0; done < count; done += counts_per_piece) {
+      const std::uint64_t counts = std::min(counts_per_piece, count - done);
+      const std::uint64_t bytes = core::divide_up(counts << order, 8);
+      if (piece.empty() || counts != counts_per_piece) {
+        piece = core::Buffer::zeroed(bytes);
+        for (std::uint64_t i = 0; i < counts; ++i) set_refcount(piece.span(), i, order, 1);
+      }
+      write(geometry_.start_of(layout_.refcount_blocks()) + (done << order) / 8, piece.span());
     }
   }
 
-  void sync() {
-    if (::fsync(fd_.get()) != 0) fail_errno(errno, path_ + ": cannot be made durable");
-    sync_name();
+  void write_l1_table() {
+    write_entries(layout_.l1_table(), layout_.l2_clusters, [this](std::uint64_t table) {
+      return encode_l1_entry(geometry_.start_of(layout_.l2_tables() + table));
+    });
   }
 
-  void keep() { kept_ = true; }
-
- private:
-  // A new file's name survives a power cut only with its directory. One that may be written but not read
-  // cannot be synced, and some file systems have no need of it: neither is a reason to fail.
-  void sync_name() {
-    const std::filesystem::path parent = std::filesystem::path(path_).parent_path();
-    const core::UniqueFd directory(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory.valid() || ::fsync(directory.get()) == 0) return;
-    if (errno != EINVAL && errno != EROFS) fail_errno(errno, path_ + ": its directory cannot be made durable");
+  // They lie side by side too.
+  void write_l2_tables() {
+    write_entries(layout_.l2_tables(), layout_.data_clusters, [this](std::uint64_t cluster) {
+      return encode_standard_entry(geometry_.start_of(layout_.data() + cluster));
+    });
   }
 
-  std::string path_;
-  core::UniqueFd fd_;
-  bool kept_ = false;
+  template <class EntryAt>
+  void write_entries(HostCluster table, std::uint64_t count, EntryAt entry_at) {
+    constexpr std::uint64_t entries_per_piece = piece_bytes / table_entry_size;
+    core::Buffer piece(std::min(count, entries_per_piece) * table_entry_size);
+    for (std::uint64_t done = 0; done < count; done += entries_per_piece) {
+      const std::uint64_t entries = std::min(entries_per_piece, count - done);
+      for (std::uint64_t i = 0; i < entries; ++i) {
+        core::store_big_endian(piece.span(), i * table_entry_size, entry_at(done + i));
+      }
+      write(geometry_.start_of(table) + done * table_entry_size, piece.span().first(entries * table_entry_size));
+    }
+  }
+
+  // Also of what is written then: a host disk that is too full for it says so at once.
+  bool reserve_data() {
+    bool reserved = true;
+    for_each_piece(reserved_at_once, [&](HostExtent piece) {
+      reserved = reserved && file_.reserve(piece);
+      if (reserved && !writes_zeros_) tell(piece.at + piece.length);
+    });
+    return reserved;
+  }
+
+  void write_zeros() {
+    const core::Buffer zeros = core::Buffer::zeroed(std::min(piece_bytes, layout_.data_bytes()));
+    for_each_piece(piece_bytes, [&](HostExtent piece) { write(piece.at, zeros.span().first(piece.length)); });
+  }
+
+  template <class Action>
+  void for_each_piece(std::uint64_t length, Action action) const {
+    const HostOffset begin = geometry_.start_of(layout_.data());
+    for (std::uint64_t done = 0; done < layout_.data_bytes(); done += length) {
+      action(HostExtent{begin + done, std::min(length, layout_.data_bytes() - done)});
+    }
+  }
+
+  void write(HostOffset at, core::Bytes bytes) {
+    file_.write(at, bytes);
+    tell(at + bytes.size());
+  }
+
+  void tell(HostOffset position) const {
+    if (progress_) progress_(position.value, geometry_.start_of(reserves_ ? layout_.end() : layout_.data()).value);
+  }
+
+  NewFile& file_;
+  const Layout& layout_;
+  const Geometry& geometry_;
+  bool reserves_;
+  bool writes_zeros_;
+  const CreateProgress& progress_;
 };
 
 }  // namespace
 
-void create_image(const std::string& path, const CreateOptions& options) {
+void create_image(const std::string& path, const CreateOptions& options, const CreateProgress& progress) {
   const Layout layout = make_layout(options);
-  const Geometry& geometry = layout.geometry;
   const core::Buffer header = make_header(layout, options);
-  NewFile file(path);
-  file.stretch(geometry.start_of(layout.end()).value);
-  file.write(geometry.start_of(layout.refcount_table()), make_refcount_table(layout).span());
-  file.write(geometry.start_of(layout.refcount_blocks()), make_refcounts(layout).span());
-  file.write(HostOffset{0}, header.span());
+  NewFile file(path, options.name.empty() ? path : options.name);
+  Making(file, layout, options.preallocation, progress).run(header.span());
   file.sync();
   file.keep();
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
-"""convert, compare and map: the verbs that work on whole disks without a mount. QEMU judges what they make and is the
-model for what they say."""
+"""convert, compare, map and a preallocating create: the verbs that work on whole disks without a mount. QEMU judges
+what they make and is the model for what they say."""
 
 import itertools
 import json
@@ -609,6 +609,126 @@ class Map(VerbCase):
         l2_table = int.from_bytes(harness.read_at(image, l1_table, 8), "big") & ((1 << 56) - 512)
         harness.write_at(image, l2_table, (0x50001 << 9).to_bytes(8, "big"))
         self.refused(QCOWFS, "map", image, names=[image], says="not aligned")
+
+
+class Preallocation(VerbCase):
+    HOWS = ("metadata", "falloc", "full")
+
+    def preallocate(self, how, size, *options):
+        return self.create(size, "--preallocation", how, *options, name=f"{how}-{self.next_number()}")
+
+    def test_an_empty_disk_all_of_whose_clusters_are_there(self):
+        for size, options in ((64 * MiB, []), (3 * MiB + 512, ["--cluster-size", "512"]), (0, []), (512, ["--v2"]),
+                              (50 * MiB, ["--cluster-size", "2M", "--refcount-bits", "1", "--compression", "zstd"])):
+            for how in self.HOWS:
+                with self.subTest(how=how, size=size, options=options):
+                    image = self.preallocate(how, size, *options)
+                    self.judge(image, self.twin(size))
+                    self.assertEqual(run(QCOWFS, "check", image).returncode, 0)
+                    extents = json.loads(run("qemu-img", "map", "--output=json", image).stdout)
+                    self.assertEqual(all(extent["present"] and extent["data"] for extent in extents), size != 0)
+                    self.assertEqual(extents[-1].get("offset", 0) - extents[-1]["start"], extents[0].get("offset", 0))
+
+    def test_what_it_takes_of_the_host(self):
+        size = 64 * MiB
+        taken = {how: os.stat(self.preallocate(how, size)).st_blocks * 512 for how in self.HOWS}
+        self.assertLess(taken["metadata"], MiB)
+        self.assertGreaterEqual(taken["falloc"], size)
+        self.assertGreaterEqual(taken["full"], size)
+        empty = self.create(size, "--preallocation", "off")
+        self.assertFalse(json.loads(run("qemu-img", "map", "--output=json", empty).stdout)[0]["present"])
+
+    def test_what_is_written_is_compressed_and_frees_its_cluster(self):
+        for options in ([], ["--cluster-size", "4k", "--compression", "zstd"], ["--cluster-size", "2M", "--v2"]):
+            taken = {how: self.space_taken_when_full_of_text(how, options) for how in ("off", *self.HOWS)}
+            for how in self.HOWS:
+                self.assertLess(taken[how], taken["off"] * 11 // 10, taken)
+
+    def space_taken_when_full_of_text(self, how, options):
+        size = 8 * MiB
+        data = content.text(size, 1)
+        image = self.preallocate(how, size, *options)
+        twin = self.twin(size)
+        daemon = self.mount(image)
+        for path in (daemon.disk, twin):
+            harness.write_at(path, 3 * MiB + 1000, data[:100000])
+            harness.write_at(path, 5 * MiB, content.noise(MiB, 2))
+        self.assert_same_bytes(daemon.disk, twin)
+        daemon.unmount()
+        self.judge(image, twin)
+        daemon = self.mount(image)
+        for path in (daemon.disk, twin):
+            harness.write_at(path, 0, data)
+        daemon.unmount()
+        self.judge(image, twin)
+        extents = json.loads(run(QCOWFS, "map", "--json", image).stdout)
+        self.assertTrue(all(extent["compressed"] for extent in extents), extents)
+        return os.stat(image).st_blocks * 512
+
+    def test_qemu_can_use_it(self):
+        for how in self.HOWS:
+            image = self.preallocate(how, 8 * MiB)
+            run("qemu-io", "-c", "write -P 7 1M 100k", "-c", "read -P 7 1M 100k", "-c", "read -P 0 2M 6M", image)
+            self.check(image)
+
+    def test_a_large_disk(self):
+        image = self.preallocate("metadata", 1 << 40)
+        self.assertLess(os.stat(image).st_blocks * 512, 200 * MiB)
+        daemon = self.mount(image)
+        harness.write_at(daemon.disk, 700 << 30, b"x" * 512)
+        daemon.unmount()
+        self.check(image)
+        done = run("qemu-io", "-r", "-c", "read -P 120 700G 512", "-c", "read -P 0 699G 1M", image)
+        self.assertNotIn("failed", done.stdout)
+
+    def test_what_it_refuses(self):
+        target = self.path("target")
+        create = (QCOWFS, "create", "--preallocation")
+        base = self.create(MiB, name="base")
+        for how in self.HOWS:
+            self.refused(*create, how, "--backing", "base", "--backing-format", "qcow2", target, says="backing file")
+            self.refused(*create, how, base, "1M", names=[base], says="exists")
+            self.refused(*create, how, self.path("no/folder"), "1M", names=["no/folder"], says="no such file")
+        run(*create, "off", "--backing", "base", "--backing-format", "qcow2", self.path("overlay"))
+        self.assertEqual(self.refused(*create, "some", target, "1M", says="expected off, metadata").returncode, 2)
+        self.refused(*create, "metadata", "--cluster-size", "512", target, "127G", says="too large")
+        self.assertEqual(self.names(), {"base", "overlay"})
+
+    def small_file_system(self, kind, options):
+        if os.geteuid() != 0:
+            self.lacks("a small file system needs root")
+        folder = self.path(kind)
+        os.mkdir(folder)
+        run("mount", "-t", kind, "-o", options, kind, folder)
+        self.addCleanup(run, "umount", folder)
+        return folder
+
+    def test_a_full_host_leaves_nothing(self):
+        folder = self.small_file_system("tmpfs", "size=3m")
+        image = os.path.join(folder, "image")
+        for how, size in (("falloc", "8M"), ("full", "8M"), ("metadata", "1T")):
+            self.refused(QCOWFS, "create", "--preallocation", how, image, size, names=[image + ":"], says="no space")
+            self.assertEqual(os.listdir(folder), [])
+
+    def test_where_space_cannot_be_set_aside_zeros_are_written(self):
+        image = os.path.join(self.small_file_system("ramfs", "mode=700"), "image")
+        run(QCOWFS, "create", "--preallocation", "falloc", image, "3M")
+        self.assertGreaterEqual(os.stat(image).st_blocks * 512, 3 * MiB)
+        self.check(image)
+
+    def test_an_interrupt_leaves_nothing_but_a_bar_was_there(self):
+        master, terminal = pty.openpty()
+        with subprocess.Popen([QCOWFS, "create", "--preallocation", "metadata", "--cluster-size", "4k",
+                               self.path("image"), "4T"], stderr=terminal) as process:
+            os.close(terminal)
+            said = b""
+            while b"MiB/s" not in said:
+                said += os.read(master, 4096)
+            self.assertRegex(said.decode(), r"\d % \[")
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(60), -signal.SIGINT)
+        os.close(master)
+        self.assertEqual(self.names(), set())
 
 
 class Progress(VerbCase):

@@ -178,6 +178,11 @@ TEST(Options, TheOtherVerbs) {
   EXPECT_EQ(create.size, 10ull << 30);
   EXPECT_EQ(create.cluster_size, 2u << 20);
   EXPECT_EQ(create.compression, fuse::Compression::zstd);
+  EXPECT_EQ(create.preallocation, fuse::Preallocation::off);
+  const auto full = std::get<fuse::CreateOptions>(parse({"create", "--preallocation=full", "a.qcow2", "1m"}));
+  EXPECT_EQ(full.preallocation, fuse::Preallocation::full);
+  EXPECT_EQ(complaint({"create", "--preallocation", "x", "a", "1g"}),
+            "--preallocation x: expected off, metadata, falloc or full");
   EXPECT_TRUE(std::get<fuse::InfoOptions>(parse({"info", "--json", "a.qcow2"})).json);
   const auto check = std::get<fuse::CheckOptions>(parse({"check", "--data", "a.qcow2"}));
   EXPECT_EQ(check.image, "a.qcow2");

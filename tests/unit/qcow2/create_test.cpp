@@ -24,10 +24,11 @@
 
 #include "core/big_endian.h"
 #include "core/error.h"
+#include "qcow2/codec/codec.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/refcount_view.h"
-#include "qcow2/codec/codec.h"
 #include "qcow2/info.h"
+#include "qcow2/offline/image_map.h"
 
 namespace qcow2 {
 namespace {
@@ -214,6 +215,112 @@ TEST(Create, MakesImagesThatQemuCanWriteAndRead) {
     EXPECT_EQ(io.exit_status, 0) << io.output;
     EXPECT_EQ(run("qemu-img check -f qcow2 " + path).exit_status, 0);
   }
+}
+
+/// All that an image's map says.
+struct Extents : MapVisitor {
+  std::vector<MapExtent> all;
+  explicit Extents(const std::string& path) { ImageMap(path).walk(*this); }
+  void extent(const MapExtent& extent) override { all.push_back(extent); }
+  void used(HostUse, HostExtent) override {}
+};
+
+template <class Judge>
+void for_each_preallocation(Judge judge) {
+  for (const std::uint64_t cluster_size : {512u, 65536u, 2097152u}) {
+    for (const unsigned refcount_bits : {1u, 16u, 64u}) {
+      for (const std::uint64_t size : {std::uint64_t{0}, std::uint64_t{1}, 3 * mebi + 1, 40 * mebi}) {
+        for (const Preallocation how : {Preallocation::metadata, Preallocation::falloc, Preallocation::full}) {
+          CreateOptions options{size, cluster_size, refcount_bits, CompressionType::zlib};
+          options.preallocation = how;
+          SCOPED_TRACE(described(options) + ", preallocation " + std::to_string(static_cast<int>(how)));
+          judge(options);
+          if (testing::Test::HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST(Create, PreallocatesEveryClusterOneBehindTheOther) {
+  const Scratch scratch;
+  for_each_preallocation([&](const CreateOptions& options) {
+    const std::string path = scratch.file("image");
+    create_image(path, options);
+    const std::uint64_t file_size = filesystem::file_size(path);
+    const Header header = parse_header(front_of(path, header_bytes_switched), path);
+    const std::uint64_t data = core::align_up(options.size, options.cluster_size);
+    expect_each_cluster_counted_once(front_of(path, header.l1_table.value), header, file_size / options.cluster_size);
+
+    std::uint64_t told = 0;
+    for (const MapExtent& extent : Extents(path).all) {
+      EXPECT_EQ(extent.kind, ExtentKind::standard);
+      ASSERT_TRUE(extent.host);
+      EXPECT_EQ(extent.host->value, file_size - data + extent.start);
+      told += extent.length;
+    }
+    EXPECT_EQ(told, core::align_up(options.size, 512));
+    const std::uint64_t taken = read_info(path).allocated_size;
+    if (options.preallocation != Preallocation::metadata) {
+      EXPECT_GE(taken, data);
+    } else if (data > 16 * mebi) {
+      EXPECT_LT(taken, data / 4);
+    }
+    filesystem::remove(path);
+  });
+}
+
+TEST(Create, PreallocatedImagesSatisfyQemuImg) {
+  if (!have_qemu_img()) GTEST_SKIP() << "qemu-img is not installed: NOTHING WAS CHECKED AGAINST QEMU";
+  const Scratch scratch;
+  for_each_preallocation([&](const CreateOptions& options) {
+    const std::string path = scratch.file("image");
+    create_image(path, options);
+    const Program check = run("qemu-img check -f qcow2 " + path);
+    EXPECT_EQ(check.exit_status, 0) << check.output;
+    filesystem::remove(path);
+  });
+}
+
+TEST(Create, TellsHowFarPreallocationHasCome) {
+  const Scratch scratch;
+  for (const Preallocation how : {Preallocation::metadata, Preallocation::falloc, Preallocation::full}) {
+    std::vector<std::uint64_t> positions;
+    CreateOptions options{40 * mebi, 512};
+    options.preallocation = how;
+    const std::string path = scratch.file(std::to_string(static_cast<int>(how)));
+    std::uint64_t end = 0;
+    create_image(path, options, [&](std::uint64_t position, std::uint64_t all) {
+      positions.push_back(position);
+      end = all;
+    });
+    ASSERT_FALSE(positions.empty());
+    EXPECT_EQ(*std::max_element(positions.begin(), positions.end()), end);
+    EXPECT_EQ(end, filesystem::file_size(path) - (how == Preallocation::metadata ? 40 * mebi : 0));
+  }
+}
+
+TEST(Create, RefusesToPreallocateWhatItCannot) {
+  const Scratch scratch;
+  const auto refusal = [&](CreateOptions options) {
+    options.preallocation = Preallocation::metadata;
+    return complaint([&] { create_image(scratch.file("image"), options); });
+  };
+  EXPECT_EQ(refusal({.size = mebi, .backing = BackingReference{"base", "raw"}}),
+            "an image with a backing file cannot be preallocated: its clusters would hide that file");
+  EXPECT_EQ(refusal({.size = 128 * gibi, .cluster_size = 512}),
+            "a disk of 128 GiB is too large to be preallocated in clusters of 512 bytes with refcounts of 16 bits");
+  EXPECT_EQ(refusal({.size = largest_disk(2 * mebi), .cluster_size = 2 * mebi, .refcount_bits = 1}),
+            "a disk of 2 EiB is too large to be preallocated in clusters of 2 MiB with refcounts of 1 bits");
+  EXPECT_EQ(scratch.files(), 0u);
+}
+
+TEST(Create, CallsTheImageWhatItIsToldTo) {
+  const Scratch scratch;
+  CreateOptions options{mebi};
+  options.name = "the image";
+  EXPECT_EQ(complaint([&] { create_image(scratch.file("missing/file"), options); }),
+            "the image: cannot be created: No such file or directory");
 }
 
 TEST(Create, RoundsTheSizeUpToWholeSectors) {
