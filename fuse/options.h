@@ -64,6 +64,7 @@ struct CreateOptions {
   std::optional<unsigned> refcount_bits;
   Compression compression = Compression::zlib;
   bool version_2 = false;
+  bool extended_l2 = false;
   std::string backing;         ///< as the image shall name it; empty: none
   std::string backing_format;  ///< raw or qcow2, with `backing`
 };

@@ -162,6 +162,7 @@ Command parse_create(const std::vector<std::string>& words) {
   app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")->type_name("SIZE");
   app.add_option("--compression", compression, "zlib (the default) or zstd")->type_name("TYPE");
   app.add_option("--refcount-bits", options.refcount_bits, "1, 2, 4, 8, 16 (the default), 32 or 64")->type_name("N");
+  app.add_flag("--extended-l2", options.extended_l2, "keep track of 32 subclusters of each cluster, as QEMU can");
   app.add_flag("--v2", options.version_2, "for programs that know no version 3: no zero clusters, zlib only");
   app.add_option("--backing", options.backing, "show FILE where the image says nothing; relative to IMAGE's directory")
       ->type_name("FILE");

@@ -60,7 +60,14 @@ Geometry checked_geometry(const CreateOptions& options) {
   if (!core::is_power_of_two(refcount) || refcount > refcount_bits_max) {
     fail(Errc::bad_argument, "a refcount must be 1, 2, 4, 8, 16, 32 or 64 bits wide, not " + std::to_string(refcount));
   }
-  return {static_cast<unsigned>(std::countr_zero(cluster)), static_cast<unsigned>(std::countr_zero(refcount))};
+  const Geometry geometry{static_cast<unsigned>(std::countr_zero(cluster)),
+                          static_cast<unsigned>(std::countr_zero(refcount)), options.extended_l2};
+  if (geometry.extended_l2 && geometry.subcluster_size() < sector_size) {
+    fail(Errc::bad_argument, "extended L2 entries need clusters of at least " +
+                                 in_binary_units(sector_size * subclusters_per_cluster) + ", not " +
+                                 in_binary_units(cluster));
+  }
+  return geometry;
 }
 
 std::uint64_t checked_size(std::uint64_t size, const Geometry& geometry) {
@@ -94,6 +101,7 @@ void check_version(const CreateOptions& options) {
   }
   if (options.version == 3) return;
   if (options.refcount_bits != 16) fail(Errc::bad_argument, "a version 2 image has refcounts of 16 bits");
+  if (options.extended_l2) fail(Errc::bad_argument, "a version 2 image has no extended L2 entries");
   if (options.compression != CompressionType::zlib) fail(Errc::bad_argument, "a version 2 image is compressed by zlib");
 }
 
@@ -126,7 +134,8 @@ core::Buffer make_header(const Layout& layout, const CreateOptions& options) {
   header.l1_table = layout.geometry.start_of(layout.l1_table());
   header.refcount_table = layout.geometry.start_of(layout.refcount_table());
   header.refcount_table_clusters = static_cast<std::uint32_t>(layout.refcount_table_clusters);
-  header.incompatible_features = options.compression == CompressionType::zlib ? 0 : incompatible::compression_type;
+  if (options.compression != CompressionType::zlib) header.incompatible_features |= incompatible::compression_type;
+  if (options.extended_l2) header.incompatible_features |= incompatible::extended_l2;
   header.length = options.version == 2 ? header_length_v2 : header_length_written;
   header.compression = options.compression;
   core::Buffer bytes = encode_header(header, options.backing);

@@ -134,7 +134,7 @@ core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core:
     // other meanwhile would be read half old.
     const std::vector<ByteRange> gaps = assembler_.copy_known(cluster, range, target);
     if (gaps.empty()) co_return;
-    if (const std::optional<std::uint64_t> entry = map_.find(cluster)) {
+    if (const std::optional<L2Entry> entry = map_.find(cluster)) {
       add_gaps(cluster, *entry, range, gaps, target, reading);
       co_return;
     }
@@ -142,7 +142,7 @@ core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core:
   }
 }
 
-void Disk::add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+void Disk::add_gaps(GuestCluster cluster, L2Entry entry, ByteRange range, const std::vector<ByteRange>& gaps,
                     core::MutableBytes target, Reading& reading) {
   for (const ByteRange& gap : gaps) {
     const core::MutableBytes part = target.subspan(gap.begin - range.begin, gap.length());
@@ -211,9 +211,9 @@ core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
   co_await admission_.admit(size_);
   if (!assembler_.holds(cluster)) {
     const Readers::Ticket ticket = readers_.enter();
-    const std::uint64_t entry = co_await map_.entry_of(cluster);
+    const L2Entry entry = co_await map_.entry_of(cluster);
     const bool is_nothing = entry == l2_entry_unallocated && !backing_.covers(geometry_.start_of(cluster));
-    const bool is_zero = is_nothing || entry == l2_entry_zero;
+    const bool is_zero = is_nothing || entry == encode_zero_entry(geometry_);
     if (is_zero && !assembler_.holds(cluster)) co_return;
   }
   assembler_.write_zeros(cluster, range);
@@ -228,9 +228,9 @@ core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, Zeros zeros) {
     assembler_.write_zeros(cluster, {0, geometry_.cluster_size()});  // no entry says it there
     co_return;
   }
-  const std::uint64_t form = must_say && version_ >= 3 ? l2_entry_zero : l2_entry_unallocated;
+  const L2Entry form = must_say && version_ >= 3 ? encode_zero_entry(geometry_) : l2_entry_unallocated;
   const Readers::Ticket ticket = readers_.enter();
-  const std::uint64_t entry = co_await map_.entry_of(cluster);
+  const L2Entry entry = co_await map_.entry_of(cluster);
   assembler_.forget(cluster);
   if (entry != form && (entry != l2_entry_unallocated || covered)) map_.set(cluster, form);
 }

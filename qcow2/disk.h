@@ -73,7 +73,7 @@ class Disk final : public core::GuestDisk {
   };
   /// Fills what is dirty of `range`, and adds to `reading` where the rest is to be read.
   core::Awaitable<void> look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target, Reading& reading);
-  void add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+  void add_gaps(GuestCluster cluster, L2Entry entry, ByteRange range, const std::vector<ByteRange>& gaps,
                 core::MutableBytes target, Reading& reading);
   core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, Zeros zeros);
   core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);

@@ -106,14 +106,14 @@ core::Awaitable<void> Encoder::complete(Work& work) {
 
 core::Awaitable<void> Encoder::find_base(Work& work) {
   const Readers::Ticket ticket = rooms_.readers.enter();
-  const std::uint64_t entry = co_await entry_of(work.sealed->guest);
+  const L2Entry entry = co_await entry_of(work.sealed->guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   if (std::holds_alternative<ZeroCluster>(placement)) co_return;
   if (std::holds_alternative<Unallocated>(placement) && !must_say_zero(work.sealed->guest)) co_return;
   work.base = co_await rooms_.reader.whole(work.sealed->guest, entry);
 }
 
-core::Awaitable<std::uint64_t> Encoder::entry_of(GuestCluster cluster) {
+core::Awaitable<L2Entry> Encoder::entry_of(GuestCluster cluster) {
   const Readers::Ticket ticket = rooms_.readers.enter();
   co_return co_await rooms_.map.entry_of(cluster);
 }
@@ -136,7 +136,7 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
     put_back(work.sealed, error);
   }
   if (!nameable) co_return false;
-  std::uint64_t entry = version_ >= 3 ? l2_entry_zero : l2_entry_unallocated;
+  L2Entry entry = version_ >= 3 ? encode_zero_entry(geometry_) : l2_entry_unallocated;
   if (work.form == Form::compressed) {
     entry = co_await rooms_.placer.place_compressed(fragment);
   } else if (work.form == Form::standard) {
@@ -153,7 +153,7 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
 core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes cluster) {
   if (!rooms_.placer.overwrites()) co_return false;
   const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
-  const std::uint64_t entry = co_await entry_of(guest);
+  const L2Entry entry = co_await entry_of(guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   const auto* standard = std::get_if<StandardCluster>(&placement);
   if (standard == nullptr || !standard->sole || rooms_.readers.held(standard->at)) co_return false;
@@ -161,15 +161,15 @@ core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes c
   co_return true;
 }
 
-core::Awaitable<void> Encoder::name(const SealedCluster& sealed, std::uint64_t entry) {
-  const std::uint64_t old_entry = co_await entry_of(sealed.guest);
+core::Awaitable<void> Encoder::name(const SealedCluster& sealed, L2Entry entry) {
+  const L2Entry old_entry = co_await entry_of(sealed.guest);
   // No suspension from here on: nobody can discard the cluster between the question and the naming.
   if (sealed.superseded) {
     rooms_.map.lose(clusters_referenced(decode_l2_entry(entry, geometry_, version_), geometry_));
     co_return;
   }
   const bool stays_unallocated =
-      old_entry == l2_entry_unallocated && entry == l2_entry_zero && !must_say_zero(sealed.guest);
+      old_entry == l2_entry_unallocated && entry == encode_zero_entry(geometry_) && !must_say_zero(sealed.guest);
   if (!stays_unallocated && old_entry != entry) rooms_.map.set(sealed.guest, entry);
 }
 

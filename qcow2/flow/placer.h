@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/async.h"
+#include "qcow2/format/table_entries.h"
 #include "qcow2/host/cluster_allocator.h"
 #include "qcow2/host/compressed_write_cache.h"
 #include "qcow2/host/fragment_allocator.h"
@@ -20,8 +21,8 @@ class Placer {
          const Geometry& geometry, std::uint64_t fresh_block);
 
   /// Both return the L2 entry; the bytes are readable from then on, and the space has one reference.
-  core::Awaitable<std::uint64_t> place_compressed(core::SharedBytes fragment);
-  core::Awaitable<std::uint64_t> place_standard(core::SharedBytes cluster);
+  core::Awaitable<L2Entry> place_compressed(core::SharedBytes fragment);
+  core::Awaitable<L2Entry> place_standard(core::SharedBytes cluster);
   /// Writes over a standard cluster that nobody else refers to. Whoever calls holds a Readers::Ticket from before the
   /// entry was looked up, so that its space is not reused meanwhile.
   core::Awaitable<void> overwrite_standard(HostOffset at, core::SharedBytes cluster);

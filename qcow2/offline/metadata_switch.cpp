@@ -151,8 +151,8 @@ class Switch {
       if (table == 0) continue;
       require_in_file(HostOffset{table});
       const std::vector<std::byte> bytes = file_.read_or_zeros(HostOffset{table}, geometry_.cluster_size());
-      for (std::size_t at = 0; at < bytes.size(); at += 8) {
-        refer_present(clusters_referenced(decode(load_word(bytes, at)), geometry_));
+      for (std::size_t i = 0; i < geometry_.l2_entries(); ++i) {
+        refer_present(clusters_referenced(decode(load_l2_entry(bytes, i, geometry_)), geometry_));
       }
     }
   }
@@ -166,7 +166,7 @@ class Switch {
 
   // ---- tables
 
-  Placement decode(std::uint64_t entry) const {
+  Placement decode(L2Entry entry) const {
     try {
       return decode_l2_entry(entry, geometry_, layout_.header.version);
     } catch (const core::Error& error) {
@@ -175,23 +175,23 @@ class Switch {
   }
 
   // As the new counts have it, without bits that mean nothing.
-  std::uint64_t with_flags(std::uint64_t entry) const {
+  L2Entry with_flags(L2Entry entry) const {
     const Placement placement = decode(entry);
-    if (std::holds_alternative<CompressedCluster>(placement)) return entry & ~entry_copied;
-    const std::uint64_t bare = entry & ~(entry_copied | standard_entry_reserved_mask);
+    if (std::holds_alternative<CompressedCluster>(placement)) return {entry.word & ~entry_copied, 0};
+    const std::uint64_t bare = entry.word & ~(entry_copied | standard_entry_reserved_mask);
     const HostClusters clusters = clusters_referenced(placement, geometry_);
-    if (clusters.count == 0) return bare | (entry & entry_copied);
-    return after_.get(clusters.first) == 1 ? bare | entry_copied : bare;
+    const bool copied = clusters.count == 0 ? (entry.word & entry_copied) != 0 : after_.get(clusters.first) == 1;
+    return {copied ? bare | entry_copied : bare, entry.subclusters};
   }
 
   // True where that is not what the table says already.
   bool set_flags(core::MutableBytes table) const {
     bool changed = false;
-    for (std::size_t at = 0; at < table.size(); at += 8) {
-      const std::uint64_t entry = load_word(table, at);
-      const std::uint64_t wanted = with_flags(entry);
+    for (std::size_t i = 0; i < geometry_.l2_entries(); ++i) {
+      const L2Entry entry = load_l2_entry(table, i, geometry_);
+      const L2Entry wanted = with_flags(entry);
       if (wanted == entry) continue;
-      core::store_big_endian(table, at, wanted);
+      store_l2_entry(table, i, wanted, geometry_);
       changed = true;
     }
     return changed;

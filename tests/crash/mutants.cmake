@@ -160,11 +160,11 @@ add_mutant(later_tables_named qcow2/map/guest_map.cpp "a batch's L1 sectors name
 ]])
 
 add_mutant(later_entries_named qcow2/map/guest_map.cpp "a batch's L2 slices name data of the batch beside it (I1)"
-[[    store_changes(*changes, bytes.span());
+[[    store_changes(*changes, bytes.span(), geometry_);
     writes.emplace_back(at, std::move(bytes));
-]] [[    store_changes(*changes, bytes.span());
+]] [[    store_changes(*changes, bytes.span(), geometry_);
     if (const auto later = staged_.slices.find(slice); later != staged_.slices.end()) {
-      store_changes(*later->second, bytes.span());
+      store_changes(*later->second, bytes.span(), geometry_);
     }
     writes.emplace_back(at, std::move(bytes));
 ]])

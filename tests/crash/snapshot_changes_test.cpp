@@ -198,7 +198,7 @@ TEST_P(SnapshotChanges, SurviveAPowerCutAnywhere) {
 INSTANTIATE_TEST_SUITE_P(, SnapshotChanges,
                          testing::Values("cluster_size=512", "cluster_size=4k", "cluster_size=64k",
                                          "cluster_size=4k,refcount_bits=64", "cluster_size=4k,refcount_bits=32",
-                                         "cluster_size=64k,compression_type=zstd"),
+                                         "cluster_size=64k,compression_type=zstd", "cluster_size=16k,extended_l2=on"),
                          [](const auto& param) {
                            std::string name = param.param;
                            for (char& letter : name) {
