@@ -37,14 +37,14 @@ class Judgement {
 
 core::Awaitable<void> Judgement::run() {
   const std::unique_ptr<Source> left =
-      co_await open_source(engine_, options_.left, options_.left_format, options_.backing);
+      co_await open_source(engine_, options_.left, options_.left_format, options_.named_files);
   auto compared = with_left(*left);
   co_await and_close(*left, std::move(compared));
 }
 
 core::Awaitable<void> Judgement::with_left(Source& left) {
   const std::unique_ptr<Source> right =
-      co_await open_source(engine_, options_.right, options_.right_format, options_.backing);
+      co_await open_source(engine_, options_.right, options_.right_format, options_.named_files);
   status_ = cannot_read;
   auto compared = with_both(left, *right);
   co_await and_close(*right, std::move(compared));

@@ -69,6 +69,10 @@ core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>
       const core::Bytes bytes = work.cluster.bytes;
       const bool zero_needs_bytes = version_ < 3 && must_say_zero(work.sealed->guest);
       if (!zero_needs_bytes && is_all_zero(bytes)) continue;
+      if (geometry_.external_data) {
+        work.form = Form::standard;
+        continue;
+      }
       const core::MutableBytes room = scratch.span().subspan(used, geometry_.compressed_bytes_max());
       const std::optional<std::size_t> length = rooms_.codec.compress(bytes, room);
       work.form = length ? Form::compressed : Form::standard;
@@ -136,6 +140,10 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
     put_back(work.sealed, error);
   }
   if (!nameable) co_return false;
+  if (geometry_.external_data) {
+    co_await place_in_data_file(work);
+    co_return true;
+  }
   L2Entry entry = version_ >= 3 ? encode_zero_entry(geometry_) : l2_entry_unallocated;
   if (work.form == Form::compressed) {
     entry = co_await rooms_.placer.place_compressed(fragment);
@@ -159,6 +167,26 @@ core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes c
   if (standard == nullptr || !standard->sole || rooms_.readers.held(standard->at)) co_return false;
   co_await rooms_.placer.overwrite_standard(standard->at, cluster);
   co_return true;
+}
+
+// It has one place there, whatever is there now. A cluster of zeros may stay without one, unless who reads the file by
+// itself must find zeros too.
+core::Awaitable<void> Encoder::place_in_data_file(Work& work) {
+  const GuestCluster guest = work.sealed->guest;
+  const HostOffset at = data_file_base + geometry_.start_of(guest).value;
+  const L2Entry entry = co_await entry_of(guest);
+  const Placement placement = decode_l2_entry(entry, geometry_, version_);
+  if (work.form == Form::zero && !geometry_.raw_data && !has_place(placement)) {
+    co_await name(*work.sealed, encode_zero_entry(geometry_));
+    co_return;
+  }
+  co_await rooms_.readers.until_free(at);
+  if (work.form == Form::zero) {
+    co_await rooms_.placer.blank_data(at);
+  } else {
+    co_await rooms_.placer.overwrite_standard(at, work.cluster);
+  }
+  co_await name(*work.sealed, encode_standard_entry(at, geometry_));
 }
 
 core::Awaitable<void> Encoder::name(const SealedCluster& sealed, L2Entry entry) {

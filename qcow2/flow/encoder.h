@@ -48,6 +48,7 @@ class Encoder {
   core::Awaitable<void> complete(std::vector<Work>& works);
   core::Awaitable<void> complete(Work& work);
   core::Awaitable<bool> place(Work& work, core::SharedBytes scratch);
+  core::Awaitable<void> place_in_data_file(Work& work);
   core::Awaitable<bool> overwrite(GuestCluster guest, core::SharedBytes cluster);
   core::Awaitable<L2Entry> entry_of(GuestCluster cluster);
   /// Whether a cluster of zeros is told from one that shows what lies below.

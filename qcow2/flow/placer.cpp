@@ -43,6 +43,15 @@ core::Awaitable<void> Placer::overwrite_standard(HostOffset at, core::SharedByte
   overwritten_ = true;
 }
 
+core::Awaitable<void> Placer::blank_data(HostOffset at) {
+  const bool blank = co_await file_.punch(at, geometry_.cluster_size());
+  if (!blank) {
+    const core::Buffer zeros = core::Buffer::zeroed(geometry_.cluster_size());
+    co_await file_.write_at(at, zeros.span());
+  }
+  overwritten_ = true;
+}
+
 core::Awaitable<void> Placer::seal() {
   const core::AsyncMutex::Guard alone = co_await packing_.lock();
   fragments_.seal();

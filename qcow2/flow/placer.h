@@ -23,9 +23,12 @@ class Placer {
   /// Both return the L2 entry; the bytes are readable from then on, and the space has one reference.
   core::Awaitable<L2Entry> place_compressed(core::SharedBytes fragment);
   core::Awaitable<L2Entry> place_standard(core::SharedBytes cluster);
-  /// Writes over a standard cluster that nobody else refers to. Whoever calls holds a Readers::Ticket from before the
-  /// entry was looked up, so that its space is not reused meanwhile.
+  /// Writes over a standard cluster that nobody else refers to, or to the place that it has in an external data file.
+  /// Whoever calls holds a Readers::Ticket from before the entry was looked up, so that its space is not reused
+  /// meanwhile.
   core::Awaitable<void> overwrite_standard(HostOffset at, core::SharedBytes cluster);
+  /// The same for zeros in the external data file: their space is given back where the file system can.
+  core::Awaitable<void> blank_data(HostOffset at);
   /// Clusters were overwritten since take_overwritten(): durable after the next barrier.
   bool overwritten() const { return overwritten_; }
   void take_overwritten() { overwritten_ = false; }

@@ -23,6 +23,8 @@ struct Geometry {
   unsigned cluster_bits = 16;
   unsigned refcount_order = 4;  ///< a refcount is 2^order bits wide
   bool extended_l2 = false;     ///< L2 entries say of each subcluster what it shows
+  bool external_data = false;   ///< standard clusters are in a file of their own, each at its guest offset
+  bool raw_data = false;        ///< and that file by itself is the disk: what reads as zeros here is zeros there
 
   constexpr std::uint64_t cluster_size() const { return 1ull << cluster_bits; }
   constexpr std::uint64_t l2_entry_size() const { return extended_l2 ? 16 : 8; }           ///< bytes

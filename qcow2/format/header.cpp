@@ -42,6 +42,9 @@ void read_version_3_fields(core::Bytes bytes, Header& header, const std::string&
   header.autoclear_features = field64(bytes, header_field::autoclear_features);
   header.geometry.refcount_order = field32(bytes, header_field::refcount_order);
   header.geometry.extended_l2 = (header.incompatible_features & incompatible::extended_l2) != 0;
+  header.geometry.external_data = (header.incompatible_features & incompatible::external_data_file) != 0;
+  header.geometry.raw_data =
+      header.geometry.external_data && (header.autoclear_features & autoclear::raw_external_data) != 0;
   header.length = field32(bytes, header_field::header_length);
   if (header.length < header_length_v3_min) fail(Errc::corrupt_image, name + ": the qcow2 header is too short");
 
@@ -125,8 +128,10 @@ void refuse_unserved(const Header& header, bool writable, const std::string& nam
   if ((bits & ~incompatible::known) != 0) {
     refuse("unknown incompatible feature bit " + std::to_string(std::countr_zero(bits & ~incompatible::known)));
   }
-  if ((bits & incompatible::external_data_file) != 0) refuse("images with an external data file are not supported");
   if (!writable) return;
+  if (header.geometry.external_data && header.snapshots != 0) {
+    refuse("it has snapshots beside an external data file, which cannot keep what they show; mount it read-only (-r)");
+  }
   if ((bits & incompatible::corrupt) != 0) {
     refuse("the image is marked corrupt; repair it with qemu-img check -r all, or mount it read-only (-r)");
   }
@@ -167,6 +172,14 @@ std::optional<BackingReference> find_backing(const Header& header, core::Bytes f
     if (found.type == extension::backing_format) reference.format = text(found.data);
   }
   return reference;
+}
+
+std::string find_data_file(const Header& header, core::Bytes first_cluster, const std::string& name) {
+  for (const HeaderExtension& found : parse_extensions(header, first_cluster, name)) {
+    if (found.type != extension::data_file_name || found.data.empty()) continue;
+    return {reinterpret_cast<const char*>(found.data.data()), found.data.size()};
+  }
+  return {};
 }
 
 namespace {

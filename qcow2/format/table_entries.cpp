@@ -17,11 +17,20 @@ constexpr std::uint64_t subclusters_zero = std::uint64_t{all_subclusters} << 32;
 constexpr std::uint64_t subclusters_allocated = all_subclusters;
 
 Placement decode_compressed(std::uint64_t word, const Geometry& geometry) {
+  if (geometry.external_data) corrupt("a compressed cluster in an image with an external data file");
   const HostExtent extent = compressed_extent(word, geometry);
   if (extent.at.value < geometry.cluster_size() || extent.at.value > host_offset_max) {
     corrupt("an L2 entry names data outside the image");
   }
   return CompressedCluster{extent};
+}
+
+// Offset 0 where a standard entry's word names none.
+HostOffset standard_place(std::uint64_t word, const Geometry& geometry) {
+  const std::uint64_t offset = word & entry_offset_mask;
+  if (!geometry.is_cluster_aligned(HostOffset{offset})) corrupt("an L2 entry is not aligned to a cluster");
+  if (!geometry.external_data) return {offset};
+  return offset == 0 && (word & entry_copied) == 0 ? HostOffset{0} : data_file_base + offset;
 }
 
 Placement decode_subclusters(L2Entry entry, HostOffset at) {
@@ -84,8 +93,7 @@ void store_l2_entry(core::MutableBytes table, std::size_t index, L2Entry entry, 
 
 Placement decode_l2_entry(L2Entry entry, const Geometry& geometry, std::uint32_t version) {
   if ((entry.word & l2_entry_compressed) != 0) return decode_compressed(entry.word, geometry);
-  const HostOffset at{entry.word & entry_offset_mask};
-  if (!geometry.is_cluster_aligned(at)) corrupt("an L2 entry is not aligned to a cluster");
+  const HostOffset at = standard_place(entry.word, geometry);
   if (geometry.extended_l2) return decode_subclusters(entry, at);
   if ((entry.word & l2_entry_zero) != 0) {
     if (version < 3) corrupt("a version 2 image has a zero cluster");
@@ -100,8 +108,9 @@ L2Entry encode_zero_entry(const Geometry& geometry) {
 }
 
 L2Entry encode_standard_entry(HostOffset at, const Geometry& geometry) {
-  CHECK(at.value != 0 && (at.value & ~entry_offset_mask) == 0);
-  return {at.value | entry_copied, geometry.extended_l2 ? subclusters_allocated : 0};
+  const std::uint64_t offset = geometry.external_data ? at - data_file_base : at.value;
+  CHECK(at.value != 0 && (offset & ~entry_offset_mask) == 0);
+  return {offset | entry_copied, geometry.extended_l2 ? subclusters_allocated : 0};
 }
 
 L2Entry encode_compressed_entry(HostExtent extent, const Geometry& geometry) {
@@ -112,7 +121,14 @@ L2Entry encode_compressed_entry(HostExtent extent, const Geometry& geometry) {
   return {l2_entry_compressed | further_sectors << geometry.compressed_size_shift() | extent.at.value, 0};
 }
 
+bool has_place(const Placement& placement) {
+  if (const auto* zero = std::get_if<ZeroCluster>(&placement)) return zero->preallocated.value != 0;
+  if (const auto* mixed = std::get_if<MixedCluster>(&placement)) return mixed->at.value != 0;
+  return !std::holds_alternative<Unallocated>(placement);
+}
+
 HostClusters clusters_referenced(const Placement& placement, const Geometry& geometry) {
+  if (geometry.external_data) return {};  // nothing counts the data file's
   if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
     return geometry.clusters_touched(compressed->extent);
   }

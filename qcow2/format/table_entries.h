@@ -32,6 +32,8 @@ constexpr std::uint64_t encode_l1_entry(HostOffset table) { return table.value |
 //
 // A compressed fragment starts at any byte and ends somewhere within its last sector.
 //
+// With an external data file, offset 0 is its first cluster where `copied` is set, and no cluster is compressed.
+//
 // Extended entries have a second word, 0 for a compressed cluster. Else it says of each subcluster whether it reads as
 // zeros (bits 63..32, the last subcluster's first) or is allocated (bits 31..0); the first word's zero flag is not
 // used.
@@ -92,12 +94,15 @@ inline constexpr L2Entry l2_entry_unallocated{};
 L2Entry encode_zero_entry(const Geometry& geometry);
 /// What a compressed entry's word names, whether it can be true or not.
 HostExtent compressed_extent(std::uint64_t word, const Geometry& geometry);
-/// `at` must be a cluster's start.
+/// `at` must be a cluster's start, in the file that the geometry has standard clusters in.
 L2Entry encode_standard_entry(HostOffset at, const Geometry& geometry);
 /// `extent` is the fragment's exact bytes: not empty, within the geometry's reach, not longer than a cluster.
 L2Entry encode_compressed_entry(HostExtent extent, const Geometry& geometry);
 
-/// The host clusters that an L2 entry holds a reference to; count 0 where it holds none.
+/// It has a cluster for its data, whether they show or not, and whichever file it is in.
+bool has_place(const Placement& placement);
+
+/// The image's host clusters that an L2 entry holds a reference to; count 0 where it holds none.
 HostClusters clusters_referenced(const Placement& placement, const Geometry& geometry);
 
 }  // namespace qcow2

@@ -17,6 +17,8 @@ void store_changes(const SliceChanges& changes, core::MutableBytes bytes, const 
   }
 }
 
+constexpr std::uint32_t version_with_zeros = 3;  // the lenient choice where the image's own is not known
+
 // Nothing but this L1 entry refers to it, so it may be written. Else, with a snapshot's, it is copied first.
 bool is_sole_table(std::uint64_t l1_entry) { return (l1_entry & entry_copied) != 0; }
 
@@ -27,6 +29,16 @@ void clear_copied(core::MutableBytes table, const Geometry& geometry) {
   for (std::size_t i = 0; i < geometry.l2_entries(); ++i) {
     store_l2_entry(table, i, as_shared(load_l2_entry(table, i, geometry)), geometry);
   }
+}
+
+// As QEMU, this program has each cluster of an external data file at its guest offset, and nobody else writes there.
+void require_own_place(L2Entry entry, GuestCluster cluster, const Geometry& geometry) {
+  const Placement placement = decode_l2_entry(entry, geometry, version_with_zeros);
+  const auto* standard = std::get_if<StandardCluster>(&placement);
+  const auto* mixed = std::get_if<MixedCluster>(&placement);
+  const HostOffset at = standard != nullptr ? standard->at : mixed != nullptr ? mixed->at : HostOffset{0};
+  if (at.value == 0 || at == data_file_base + geometry.start_of(cluster).value) return;
+  core::fail(core::Errc::corrupt_image, "a cluster of the external data file is not at its guest offset");
 }
 
 }  // namespace
@@ -98,6 +110,7 @@ std::optional<L2Entry> GuestMap::find(GuestCluster cluster) {
   const SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
   if (resident == nullptr) return std::nullopt;
   const L2Entry entry = load_l2_entry(resident->bytes.span(), index, geometry_);
+  if (geometry_.external_data) require_own_place(entry, cluster, geometry_);
   return is_sole_table(l1_[geometry_.l1_index(cluster)]) ? entry : as_shared(entry);
 }
 
@@ -137,8 +150,8 @@ bool GuestMap::surely_unallocated(GuestCluster cluster, GuestCluster& end) const
 void GuestMap::set(GuestCluster cluster, L2Entry entry) {
   const std::optional<L2Entry> old_entry = find(cluster);
   CHECK(old_entry.has_value());
-  // Entries that decode to nonsense were refused when they were read; version 3 is the lenient choice here.
-  lose(clusters_referenced(decode_l2_entry(*old_entry, geometry_, 3), geometry_));
+  // Entries that decode to nonsense were refused when they were read.
+  lose(clusters_referenced(decode_l2_entry(*old_entry, geometry_, version_with_zeros), geometry_));
   auto& changes = open_.slices[slice_number(cluster)];
   if (!changes) changes = std::make_unique<SliceChanges>();
   changes->changed.set(slice_index(cluster));

@@ -111,6 +111,9 @@ ImageMap::ImageMap(const std::string& path)
     : file_(path, ReadOnlyFile::Lock::against_writers),
       header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), path)) {
   refuse_unserved(header_, false, path);
+  if (!header_.geometry.external_data) return;
+  core::fail(core::Errc::unsupported_feature,
+             path + ": the map of an image with an external data file is not supported");
 }
 
 bool ImageMap::has_backing() const { return header_.backing_file_offset != 0 && header_.backing_file_size != 0; }

@@ -302,8 +302,8 @@ class Switch {
     if (layout_.header.version >= 3) {
       const std::uint64_t features = layout_.header.incompatible_features & ~incompatible::dirty;
       core::store_big_endian(bytes, header_field::incompatible_features, features);
-      const std::uint64_t kept = target_.keeps_content ? layout_.header.autoclear_features & autoclear::bitmaps : 0;
-      core::store_big_endian(bytes, header_field::autoclear_features, kept);
+      const std::uint64_t kept = autoclear::raw_external_data | (target_.keeps_content ? autoclear::bitmaps : 0);
+      core::store_big_endian(bytes, header_field::autoclear_features, layout_.header.autoclear_features & kept);
     }
     writer_.write(HostOffset{0}, sector);
   }

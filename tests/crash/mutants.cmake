@@ -129,7 +129,7 @@ add_mutant(readers_not_awaited qcow2/flow/commit.cpp "space is reused under a re
 ]] "")
 
 add_mutant(overwrite_not_barriered qcow2/flow/placer.cpp "an overwrite in place is called durable without a barrier"
-"  overwritten_ = true;\n" "")
+"cluster.bytes);\n  overwritten_ = true;\n" "cluster.bytes);\n")
 
 add_mutant(tables_beside_names qcow2/map/guest_map.cpp "new L2 and L1 tables are written beside what names them (I4)"
 [[  co_await write_all(engine_, file_, std::move(writes));

@@ -82,7 +82,8 @@ class Subclusters(Layered):
             length = min(sub * source.randint(1, 40), size // 4)
             offset = sub * source.randrange((size - length) // sub)
             if number % 5 == 4:  # compressed clusters beside them; only where nothing is yet, as QEMU has it
-                run("qemu-io", "-c", f"write -c -P {number} {offset // cluster * cluster} {cluster}", image, expect=None)
+                command = f"write -c -P {number} {offset // cluster * cluster} {cluster}"
+                run("qemu-io", "-c", command, image, expect=None)
                 run("qemu-img", "convert", "-O", "raw", image, raw)
                 continue
             how = f"write -P {1 + number}" if number % 3 else "write -z"

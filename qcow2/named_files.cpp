@@ -1,4 +1,4 @@
-#include "qcow2/backing_files.h"
+#include "qcow2/named_files.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -37,6 +37,12 @@ filesystem::path resolve(const std::string& image, const std::string& name) {
   return filesystem::path(image).parent_path() / name;  // an absolute name stays what it is
 }
 
+void require_path(const std::string& image, const std::string& role, const std::string& name) {
+  if (!names_protocol(name) && name.find('\0') == std::string::npos) return;
+  fail(Errc::unsupported_feature,
+       image + ": its " + role + ", " + name + ", is none of this machine; convert the image first");
+}
+
 }  // namespace
 
 bool names_protocol(const std::string& name) {
@@ -44,7 +50,7 @@ bool names_protocol(const std::string& name) {
   return colon != std::string::npos && colon < name.find('/');
 }
 
-BackingFiles::BackingFiles(core::Engine& engine, const std::string& image, int descriptor, BackingPolicy policy)
+NamedFiles::NamedFiles(core::Engine& engine, const std::string& image, int descriptor, NamedFilePolicy policy)
     : engine_(engine), policy_(std::move(policy)) {
   for (std::string& directory : policy_.directories) {
     std::error_code error;
@@ -52,38 +58,39 @@ BackingFiles::BackingFiles(core::Engine& engine, const std::string& image, int d
     if (error) fail(Errc::bad_argument, "-o backing_dir=" + directory + ": " + error.message());
     directory = real.string();
   }
-  require_new(image, image, descriptor);
+  require_new({image, image, "file"}, descriptor);
 }
 
-std::function<core::Awaitable<std::unique_ptr<core::GuestDisk>>(BackingReference)> BackingFiles::opener(
-    const std::string& path, std::uint64_t cache_size) {
-  return [this, path, cache_size](BackingReference reference) { return open(path, std::move(reference), cache_size); };
+void NamedFiles::serve(ImageOptions& options) {
+  const std::string path = options.name;
+  const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
+  options.open_backing = [this, path, cache_size = options.cache_size / 2](BackingReference reference) {
+    return open(path, std::move(reference), cache_size);
+  };
+  options.open_data_file = [this, path, access](const std::string& name) { return open_data(path, name, access); };
 }
 
-core::Awaitable<std::unique_ptr<core::GuestDisk>> BackingFiles::open(std::string image, BackingReference reference,
-                                                                     std::uint64_t cache_size) {
+core::Awaitable<std::unique_ptr<core::GuestDisk>> NamedFiles::open(std::string image, BackingReference reference,
+                                                                   std::uint64_t cache_size) {
   const std::string& name = reference.name;
-  if (!policy_.allowed) fail(Errc::bad_argument, image + ": it has a backing file, " + name + ", and -o backing=off");
-  if (names_protocol(name) || name.find('\0') != std::string::npos) {
-    fail(Errc::unsupported_feature,
-         image + ": its backing file, " + name + ", is none of this machine; convert it first");
-  }
+  if (!policy_.backing) fail(Errc::bad_argument, image + ": it has a backing file, " + name + ", and -o backing=off");
+  require_path(image, "backing file", name);
   const ImageFormat format = format_of(image, reference);
   const std::string path = resolve(image, name).string();
-  std::unique_ptr<core::DirectFile> file = open_file(image, path);
+  std::unique_ptr<core::DirectFile> file = open_file({image, path, "backing file"}, core::Access::read_only);
   if (format == ImageFormat::raw) co_return std::make_unique<core::RawDisk>(engine_, std::move(file));
 
   ImageOptions options;
   options.read_only = true;
   options.name = path;
   options.cache_size = std::max(cache_size / 2, cache_size_min);
-  options.open_backing = opener(path, cache_size / 2);
+  serve(options);
   files_.push_back(std::move(file));
   std::unique_ptr<core::GuestDisk> disk = co_await open_image(engine_, *files_.back(), options);
   co_return disk;
 }
 
-ImageFormat BackingFiles::format_of(const std::string& image, const BackingReference& reference) const {
+ImageFormat NamedFiles::format_of(const std::string& image, const BackingReference& reference) const {
   if (reference.format == "raw") return ImageFormat::raw;
   if (reference.format == "qcow2") return ImageFormat::qcow2;
   if (!reference.format.empty()) {
@@ -95,43 +102,53 @@ ImageFormat BackingFiles::format_of(const std::string& image, const BackingRefer
                                " has; -o backing_format=raw or qcow2 does");
 }
 
-std::unique_ptr<core::DirectFile> BackingFiles::open_file(const std::string& image, const std::string& path) {
+std::string NamedFiles::say(const Named& named) { return named.image + ": its " + named.role + " " + named.path; }
+
+std::unique_ptr<core::DirectFile> NamedFiles::open_data(const std::string& image, const std::string& name,
+                                                        core::Access access) {
+  if (!policy_.data_file) {
+    fail(Errc::bad_argument, image + ": its data are in an external data file, " + name +
+                                 "; -o data_file=on allows that one to be " +
+                                 (access == core::Access::read_only ? "read" : "read and written"));
+  }
+  require_path(image, "external data file", name);
+  return open_file({image, resolve(image, name).string(), "external data file"}, access);
+}
+
+std::unique_ptr<core::DirectFile> NamedFiles::open_file(const Named& named, core::Access access) {
+  const std::string& path = named.path;
   // Without a look at its content, and without waiting for anybody: only then is it known what it is and where.
   const core::UniqueFd found(::open(path.c_str(), O_PATH | O_CLOEXEC));
-  if (!found.valid()) core::fail_errno(errno, image + ": its backing file " + path);
+  if (!found.valid()) core::fail_errno(errno, say(named));
   struct stat facts {};
   if (::fstat(found.get(), &facts) != 0) core::fail_errno(errno, path);
-  if (!S_ISREG(facts.st_mode)) {
-    fail(Errc::bad_argument, image + ": its backing file " + path + " is not a regular file");
-  }
-  require_allowed_place(image, path, real_path_of(found.get()));
+  if (!S_ISREG(facts.st_mode)) fail(Errc::bad_argument, say(named) + " is not a regular file");
+  require_allowed_place(named, real_path_of(found.get()));
   const std::string same = "/proc/self/fd/" + std::to_string(found.get());  // what was looked at, and no other
-  auto file = std::make_unique<core::DirectFile>(engine_, same, core::Access::read_only, policy_.direct, path);
-  require_new(image, path, file->descriptor());
-  core::lock_image(file->descriptor(), core::Access::read_only, path);
+  auto file = std::make_unique<core::DirectFile>(engine_, same, access, policy_.direct, path);
+  require_new(named, file->descriptor());
+  core::lock_image(file->descriptor(), access, path);
   return file;
 }
 
-void BackingFiles::require_allowed_place(const std::string& image, const std::string& path,
-                                         const std::string& real_path) const {
-  const std::string own = filesystem::canonical(filesystem::absolute(image).parent_path()).string();
+void NamedFiles::require_allowed_place(const Named& named, const std::string& real_path) const {
+  const std::string own = filesystem::canonical(filesystem::absolute(named.image).parent_path()).string();
   const bool allowed = lies_below(real_path, own) ||
                        std::any_of(policy_.directories.begin(), policy_.directories.end(),
                                    [&](const std::string& directory) { return lies_below(real_path, directory); });
   if (allowed) return;
-  fail(Errc::bad_argument, image + ": its backing file " + path +
-                               " lies outside the image's directory; -o backing_dir=" +
+  fail(Errc::bad_argument, say(named) + " lies outside the image's directory; -o backing_dir=" +
                                filesystem::path(real_path).parent_path().string() + " allows it");
 }
 
-void BackingFiles::require_new(const std::string& image, const std::string& path, int descriptor) {
+void NamedFiles::require_new(const Named& named, int descriptor) {
   struct stat facts {};
-  if (::fstat(descriptor, &facts) != 0) core::fail_errno(errno, path);
+  if (::fstat(descriptor, &facts) != 0) core::fail_errno(errno, named.path);
   if (!chain_.emplace(facts.st_dev, facts.st_ino).second) {
-    fail(Errc::corrupt_image, image + ": its backing file " + path + " is among those that are derived from it");
+    fail(Errc::corrupt_image, say(named) + " is among those that are derived from it");
   }
   if (chain_.size() > chain_length_max) {
-    fail(Errc::unsupported_feature, image + ": more than " + std::to_string(chain_length_max) + " backing files");
+    fail(Errc::unsupported_feature, named.image + ": more than " + std::to_string(chain_length_max) + " files");
   }
 }
 
