@@ -14,7 +14,6 @@ static_assert((entry_copied ^ l2_entry_compressed ^ entry_offset_mask ^ l2_entry
 
 constexpr std::uint32_t all_subclusters = ~0u;
 constexpr std::uint64_t subclusters_zero = std::uint64_t{all_subclusters} << 32;
-constexpr std::uint64_t subclusters_allocated = all_subclusters;
 
 Placement decode_compressed(std::uint64_t word, const Geometry& geometry) {
   if (geometry.external_data) corrupt("a compressed cluster in an image with an external data file");
@@ -110,7 +109,7 @@ L2Entry encode_zero_entry(const Geometry& geometry) {
 L2Entry encode_standard_entry(HostOffset at, const Geometry& geometry) {
   const std::uint64_t offset = geometry.external_data ? at - data_file_base : at.value;
   CHECK(at.value != 0 && (offset & ~entry_offset_mask) == 0);
-  return {offset | entry_copied, geometry.extended_l2 ? subclusters_allocated : 0};
+  return {offset | entry_copied, geometry.extended_l2 ? subclusters_allocated_mask : 0};
 }
 
 L2Entry encode_compressed_entry(HostExtent extent, const Geometry& geometry) {

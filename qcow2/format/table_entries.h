@@ -43,6 +43,9 @@ inline constexpr std::uint64_t l2_entry_zero = 1;  ///< version 3 only
 inline constexpr std::uint64_t standard_entry_reserved_mask =
     ~(entry_copied | l2_entry_compressed | entry_offset_mask | l2_entry_zero);
 
+/// Of an extended entry's second word.
+inline constexpr std::uint64_t subclusters_allocated_mask = 0xffffffff;
+
 /// One entry of an L2 table, as stored.
 struct L2Entry {
   std::uint64_t word = 0;

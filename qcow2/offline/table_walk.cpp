@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::size_t l1_read_bytes = 1 << 20;
 constexpr std::size_t l2_read_bytes = 1 << 20;
-constexpr std::uint64_t subclusters_allocated_mask = 0xffffffff;  ///< the upper half: read as zeros
 
 std::uint64_t load_word(core::Bytes bytes, std::size_t offset) {
   return core::load_big_endian<std::uint64_t>(bytes, offset);
