@@ -43,9 +43,9 @@ class BlockFile {
   /// of the file change. Throws ENOSPC where there is not that much; false where the file system makes no such
   /// promises.
   virtual Awaitable<bool> reserve(FileOffset at, std::uint64_t length) = 0;
-  /// Gives the space of [at, at + length) back, where the file system can: from then on it reads as it did, or as
-  /// zeros. The file's length does not change.
-  virtual Awaitable<void> punch(FileOffset at, std::uint64_t length) = 0;
+  /// Gives the space of [at, at + length) back, where the file system can: true, and it reads as zeros from then on.
+  /// The file's length does not change.
+  virtual Awaitable<bool> punch(FileOffset at, std::uint64_t length) = 0;
 
   Awaitable<void> write_at(FileOffset at, Bytes source) { co_await write_at(at, std::span<const Bytes>(&source, 1)); }
 };

@@ -185,11 +185,11 @@ Awaitable<bool> DirectFile::reserve(FileOffset at, std::uint64_t length) {
   co_return co_await run(engine_.io(), job);
 }
 
-Awaitable<void> DirectFile::punch(FileOffset at, std::uint64_t length) {
+Awaitable<bool> DirectFile::punch(FileOffset at, std::uint64_t length) {
   auto job = [fd = fd_.get(), at, length] {
     return allocate_blocks(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, length, "giving back");
   };
-  co_await run(engine_.io(), job);
+  co_return co_await run(engine_.io(), job);
 }
 
 }  // namespace core

@@ -36,7 +36,7 @@ class DirectFile final : public BlockFile {
   Awaitable<void> barrier() override;
   Awaitable<void> truncate(std::uint64_t size) override;
   Awaitable<bool> reserve(FileOffset at, std::uint64_t length) override;
-  Awaitable<void> punch(FileOffset at, std::uint64_t length) override;
+  Awaitable<bool> punch(FileOffset at, std::uint64_t length) override;
 
   int descriptor() const { return fd_.get(); }
   bool direct() const { return direct_; }

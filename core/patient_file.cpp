@@ -20,6 +20,13 @@ Awaitable<void> PatientFile::change(Awaitable<void> step) {
   }
 }
 
+Awaitable<bool> PatientFile::punch(FileOffset at, std::uint64_t length) {
+  bool blank = false;
+  auto step = [&]() -> Awaitable<void> { blank = co_await file_.punch(at, length); };
+  co_await change(step());
+  co_return blank;
+}
+
 Awaitable<void> PatientFile::barrier() { return change(file_.barrier()); }
 
 Awaitable<void> PatientFile::write_at(FileOffset at, std::span<const Bytes> pieces) {

@@ -38,7 +38,7 @@ class PatientFile final : public BlockFile {
   Awaitable<void> barrier() override;
   Awaitable<void> truncate(std::uint64_t size) override { return change(file_.truncate(size)); }
   Awaitable<bool> reserve(FileOffset at, std::uint64_t length) override { return file_.reserve(at, length); }
-  Awaitable<void> punch(FileOffset at, std::uint64_t length) override { return change(file_.punch(at, length)); }
+  Awaitable<bool> punch(FileOffset at, std::uint64_t length) override;
 
  private:
   Awaitable<void> change(Awaitable<void> step);

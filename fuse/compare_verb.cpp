@@ -6,9 +6,9 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "fuse/backing_policy.h"
 #include "fuse/comparison.h"
 #include "fuse/images.h"
+#include "fuse/named_file_policy.h"
 #include "fuse/verb_work.h"
 #include "fuse/verbs.h"
 #include "qcow2/allocation_difference.h"
@@ -21,10 +21,10 @@ enum CompareStatus { same = 0, different = 1, cannot_open = 2, cannot_find_out =
 using qcow2::AllocationDifference;
 using qcow2::ChainMap;
 
-ChainMap map_of(const Source& source, const BackingOptions& backing) {
+ChainMap map_of(const Source& source, const NamedFileOptions& named_files) {
   const qcow2::ImageFormat format =
       source.format() == ImageFormat::raw ? qcow2::ImageFormat::raw : qcow2::ImageFormat::qcow2;
-  return ChainMap(source.path(), format, backing_policy(backing, core::DirectIo::automatic));
+  return ChainMap(source.path(), format, named_file_policy(named_files, core::DirectIo::automatic));
 }
 
 std::string in_words(const qcow2::ChainExtent& extent) {
@@ -48,11 +48,11 @@ struct Alikeness {
   std::string unknown;  ///< why it could not be found out further; empty where it could
 };
 
-Alikeness alikeness_of(const Source& left, const Source& right, const BackingOptions& backing) {
+Alikeness alikeness_of(const Source& left, const Source& right, const NamedFileOptions& named_files) {
   Alikeness alike;
   try {
-    ChainMap here = map_of(left, backing);
-    ChainMap there = map_of(right, backing);
+    ChainMap here = map_of(left, named_files);
+    ChainMap there = map_of(right, named_files);
     alike.difference = first_allocation_difference(here, there);
   } catch (const core::Error& error) {
     alike.unknown = core::describe(error);
@@ -83,14 +83,14 @@ class Judgement {
 
 core::Awaitable<void> Judgement::run() {
   const std::unique_ptr<Source> left =
-      co_await open_source(engine_, options_.left, options_.left_format, options_.backing);
+      co_await open_source(engine_, options_.left, options_.left_format, options_.named_files);
   auto compared = with_left(*left);
   co_await and_close(*left, std::move(compared));
 }
 
 core::Awaitable<void> Judgement::with_left(Source& left) {
   const std::unique_ptr<Source> right =
-      co_await open_source(engine_, options_.right, options_.right_format, options_.backing);
+      co_await open_source(engine_, options_.right, options_.right_format, options_.named_files);
   status_ = cannot_read;
   auto compared = with_both(left, *right);
   co_await and_close(*right, std::move(compared));
@@ -114,7 +114,7 @@ core::Awaitable<void> Judgement::strictly(Source& left, Source& right) {
     words_ = "Strict mode: Image size mismatch!\n";
     co_return;
   }
-  auto job = [this, &left, &right] { return alikeness_of(left, right, options_.backing); };
+  auto job = [this, &left, &right] { return alikeness_of(left, right, options_.named_files); };
   const Alikeness alike = co_await core::run(engine_.io(), job);
   const std::uint64_t end = alike.difference ? alike.difference->at : left.size();
   if (co_await differ_before(end, left, right)) co_return;

@@ -46,7 +46,7 @@ core::Awaitable<void> Conversion::run() {
     co_return;
   }
   const std::unique_ptr<Source> source =
-      co_await open_source(engine_, options_.source, options_.source_format, options_.backing, options_.snapshot);
+      co_await open_source(engine_, options_.source, options_.source_format, options_.named_files, options_.snapshot);
   auto copied = from_image(*source);
   co_await and_close(*source, std::move(copied));
 }

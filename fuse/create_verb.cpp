@@ -39,6 +39,7 @@ qcow2::CreateOptions image_options(const CreateOptions& options) {
   image.refcount_bits = options.refcount_bits.value_or(image.refcount_bits);
   image.compression =
       options.compression == Compression::zstd ? qcow2::CompressionType::zstd : qcow2::CompressionType::zlib;
+  image.extended_l2 = options.extended_l2;
   image.version = options.version_2 ? 2 : 3;
   image.preallocation = preallocation_of(options);
   if (options.backing.empty()) {

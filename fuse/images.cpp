@@ -3,10 +3,10 @@
 #include "core/big_endian.h"
 #include "core/file_lock.h"
 #include "core/raw_disk.h"
-#include "fuse/backing_policy.h"
-#include "qcow2/backing_files.h"
+#include "fuse/named_file_policy.h"
 #include "qcow2/create.h"
 #include "qcow2/image.h"
+#include "qcow2/named_files.h"
 
 namespace fuse {
 namespace {
@@ -35,7 +35,7 @@ bool starts_like_qcow2(core::Bytes head) {
 }
 
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
-                                                     std::optional<ImageFormat> format, BackingOptions backing,
+                                                     std::optional<ImageFormat> format, NamedFileOptions named,
                                                      std::string snapshot) {
   const core::Access access = core::Access::read_only;
   auto file = std::make_unique<core::DirectFile>(engine, path, access, core::DirectIo::automatic);
@@ -50,11 +50,11 @@ core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::
     options.name = path;
     options.read_only = true;
     options.snapshot = snapshot;
-    const auto below = std::make_shared<qcow2::BackingFiles>(engine, path, file->descriptor(),
-                                                             backing_policy(backing, core::DirectIo::automatic));
-    options.open_backing = below->opener(path, options.cache_size / 2);
+    const auto others = std::make_shared<qcow2::NamedFiles>(engine, path, file->descriptor(),
+                                                            named_file_policy(named, core::DirectIo::automatic));
+    others->serve(options);
     open = co_await open_qcow2(engine, std::move(file), options);
-    open.backing = below;
+    open.others = others;
   }
   co_return std::make_unique<Source>(std::move(path), *format, std::move(open));
 }

@@ -17,7 +17,7 @@ namespace fuse {
 /// A disk and the file below it.
 struct OpenDisk {
   std::unique_ptr<core::DirectFile> file;  ///< nothing where the disk owns it; outlives the disk
-  std::shared_ptr<const void> backing;     ///< the files below that one; outlives the disk too
+  std::shared_ptr<const void> others;      ///< the files that it names; outlives the disk too
   std::unique_ptr<core::GuestDisk> disk;
 };
 
@@ -48,7 +48,7 @@ class Source {
 
 /// Opens `path` as what it starts with, or as `format`. `engine` must outlive the source.
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
-                                                     std::optional<ImageFormat> format, BackingOptions backing,
+                                                     std::optional<ImageFormat> format, NamedFileOptions named,
                                                      std::string snapshot = {});
 
 /// Creates the target's image, of `size` bytes, at `path`, which must not exist, and opens it for writing: the disk

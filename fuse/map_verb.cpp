@@ -11,8 +11,8 @@
 #include <string>
 
 #include "core/error.h"
-#include "fuse/backing_policy.h"
 #include "fuse/map_picture.h"
+#include "fuse/named_file_policy.h"
 #include "fuse/verbs.h"
 #include "qcow2/chain_map.h"
 
@@ -143,7 +143,7 @@ void map(const MapOptions& options) {
     };
   }
   qcow2::ChainMap chain(options.image, qcow2::ImageFormat::qcow2,
-                        backing_policy(options.backing, core::DirectIo::automatic), listener);
+                        named_file_policy(options.named_files, core::DirectIo::automatic), listener);
   if (options.json) {
     list(chain, ForPrograms());
   } else {

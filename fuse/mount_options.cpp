@@ -158,20 +158,22 @@ std::optional<std::uint64_t> parse_size(const std::string& text) {
   return count << shift;
 }
 
-bool apply_backing_option(BackingOptions& options, const std::string& word) {
+bool apply_named_file_option(NamedFileOptions& options, const std::string& word) {
   const std::size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
-  if (name != "backing" && name != "backing_dir" && name != "backing_format") return false;
+  constexpr std::string_view names[] = {"backing", "backing_dir", "backing_format", "data_file"};
+  if (std::find(std::begin(names), std::end(names), name) == std::end(names)) return false;
   if (equals == std::string::npos) throw UsageError("-o " + name + ": needs a value: " + name + "=...");
   const std::string value = word.substr(equals + 1);
   if (name == "backing") options.allowed = on_or_off(name, value);
   if (name == "backing_dir") options.dirs.push_back(not_empty(name, value));
   if (name == "backing_format") options.format = image_format(value);
+  if (name == "data_file") options.data_file = on_or_off(name, value);
   return true;
 }
 
 void apply_mount_option(MountOptions& options, const std::string& word) {
-  if (apply_backing_option(options.backing, word)) return;
+  if (apply_named_file_option(options.named_files, word)) return;
   if (const auto flag = flags.find(word); flag != flags.end()) return flag->second(options);
   if (std::find(for_the_kernel.begin(), for_the_kernel.end(), word) != for_the_kernel.end()) {
     options.mount_flags.push_back(word);

@@ -16,14 +16,14 @@
 #include "core/error.h"
 #include "core/file_lock.h"
 #include "core/log.h"
-#include "fuse/backing_policy.h"
 #include "fuse/control.h"
 #include "fuse/daemon.h"
 #include "fuse/mount_plan.h"
+#include "fuse/named_file_policy.h"
 #include "fuse/server.h"
 #include "fuse/verbs.h"
-#include "qcow2/backing_files.h"
 #include "qcow2/image.h"
+#include "qcow2/named_files.h"
 
 namespace fuse {
 
@@ -56,10 +56,10 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
 
 core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
                                      const MountPlan& plan, Startup& startup, Control& control) {
-  qcow2::BackingFiles backing(engine, options.image, file.descriptor(),
-                              backing_policy(options.backing, options.direct));
+  qcow2::NamedFiles others(engine, options.image, file.descriptor(),
+                           named_file_policy(options.named_files, options.direct));
   qcow2::ImageOptions how = image_options(options);
-  how.open_backing = backing.opener(options.image, how.cache_size / 2);
+  others.serve(how);
   const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);
   co_await serve(engine, *disk, plan, startup, control);
 }

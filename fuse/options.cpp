@@ -17,8 +17,9 @@ Options for -o:
   ro, rw                   read only, or read and write (the default)
   snapshot=NAME            the disk as it was at an internal snapshot (its name or id), read only
   backing=on|off           whether IMAGE may show through to the backing file that it names (default: on)
-  backing_dir=DIR          backing files may lie in DIR or below, not only in their image's own directory or below
+  backing_dir=DIR          those files may lie in DIR or below, not only in their image's own directory or below
   backing_format=raw|qcow2 of backing files whose format no image names
+  data_file=on|off         whether IMAGE may keep its data in the other file that it names (default: off)
   direct=on|off|auto       past the host's page cache (auto: where the file system allows it)
   level=N                  of compression: 1 is the fastest (the default), 9 the smallest
   window=4k|32k            of zlib compression: 32k is smaller and for QEMU, 4k (the default) for every reader

@@ -16,11 +16,12 @@ namespace fuse {
 
 enum ExitStatus { exit_success = 0, exit_failure = 1, exit_usage = 2 };
 
-/// Which backing files an image may lead to: the words of -o that begin with backing.
-struct BackingOptions {
+/// Which other files an image may lead to: the words of -o that begin with backing, and data_file.
+struct NamedFileOptions {
   bool allowed = true;
   std::vector<std::string> dirs;
   std::string format;  ///< raw or qcow2; empty: only what images say
+  bool data_file = false;
 };
 
 struct MountOptions {
@@ -31,7 +32,7 @@ struct MountOptions {
   bool read_only = false;
 
   std::string snapshot;  ///< id or name; read-only then
-  BackingOptions backing;
+  NamedFileOptions named_files;
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
   bool wide_window = false;
@@ -67,6 +68,7 @@ struct CreateOptions {
   std::optional<unsigned> refcount_bits;
   Compression compression = Compression::zlib;
   bool version_2 = false;
+  bool extended_l2 = false;
   Preallocation preallocation = Preallocation::off;
   std::string backing;         ///< as the image shall name it; empty: none
   std::string backing_format;  ///< raw or qcow2, with `backing`
@@ -101,7 +103,7 @@ struct ConvertOptions {
   std::string source;
   std::string target;
   std::optional<ImageFormat> source_format;  ///< nothing: what the source starts with decides
-  BackingOptions backing;                    ///< of the source
+  NamedFileOptions named_files;              ///< of the source
   std::string snapshot;                      ///< of the source, its id or name; empty: the disk as it is now
   ImageFormat target_format = ImageFormat::qcow2;
   // Of a qcow2 target:
@@ -116,13 +118,13 @@ struct CompareOptions {
   std::string right;
   std::optional<ImageFormat> left_format;
   std::optional<ImageFormat> right_format;
-  BackingOptions backing;  ///< of either
+  NamedFileOptions named_files;  ///< of either
   bool strict = false;
 };
 
 struct MapOptions {
   std::string image;
-  BackingOptions backing;
+  NamedFileOptions named_files;
   bool json = false;
 };
 
@@ -157,8 +159,9 @@ std::vector<std::string> split_options(const std::string& list);
 /// Applies one word of -o. Throws UsageError that names it.
 void apply_mount_option(MountOptions& options, const std::string& word);
 
-/// Applies one word of -o that is about backing files; false for any other. Throws UsageError that names it.
-bool apply_backing_option(BackingOptions& options, const std::string& word);
+/// Applies one word of -o that is about other files that an image names; false for any other. Throws UsageError that
+/// names it.
+bool apply_named_file_option(NamedFileOptions& options, const std::string& word);
 
 /// Bytes, from digits with k, m, g or t behind them; nothing where that is not what `text` is.
 std::optional<std::uint64_t> parse_size(const std::string& text);

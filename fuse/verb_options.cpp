@@ -84,19 +84,19 @@ void check_backing(const CreateOptions& options) {
   if (options.backing.empty() != format.empty()) throw UsageError("--backing and --backing-format go together");
 }
 
-// -o as mount has it, for those of its words that are about backing files.
-void add_backing_option(CLI::App& app, std::vector<std::string>& lists, const char* words) {
+// -o as mount has it, for those of its words that are about other files.
+void add_named_file_option(CLI::App& app, std::vector<std::string>& lists, const char* words) {
   app.add_option("-o", lists, words)->type_name("OPTION[,...]")->allow_extra_args(false);
 }
 
-BackingOptions backing_or_reject(const std::vector<std::string>& lists, std::string* snapshot = nullptr) {
+NamedFileOptions named_files_or_reject(const std::vector<std::string>& lists, std::string* snapshot = nullptr) {
   constexpr std::string_view names_snapshot = "snapshot=";
-  BackingOptions options;
+  NamedFileOptions options;
   for (const std::string& list : lists) {
     for (const std::string& word : split_options(list)) {
       if (snapshot != nullptr && word.starts_with(names_snapshot) && word.size() > names_snapshot.size()) {
         *snapshot = word.substr(names_snapshot.size());
-      } else if (!apply_backing_option(options, word)) {
+      } else if (!apply_named_file_option(options, word)) {
         throw UsageError("-o " + word + ": only for a mount");
       }
     }
@@ -173,6 +173,7 @@ Command parse_create(const std::vector<std::string>& words) {
   app.add_option("--cluster-size", cluster_size, "a power of two from 512 to 2m (default: 64k)")->type_name("SIZE");
   app.add_option("--compression", compression, "zlib (the default) or zstd")->type_name("TYPE");
   app.add_option("--refcount-bits", options.refcount_bits, "1, 2, 4, 8, 16 (the default), 32 or 64")->type_name("N");
+  app.add_flag("--extended-l2", options.extended_l2, "keep track of 32 subclusters of each cluster, as QEMU can");
   app.add_flag("--v2", options.version_2, "for programs that know no version 3: no zero clusters, zlib only");
   app.add_option("--preallocation", preallocation,
                  "off (the default); metadata: tables for the whole disk; falloc: also space for it; full: also zeros")
@@ -238,12 +239,12 @@ Command parse_convert(const std::vector<std::string>& words) {
   app.add_option("--cluster-size", text.cluster_size, "a power of two from 512 to 2m (default: 64k)")
       ->type_name("SIZE");
   std::vector<std::string> lists;
-  add_backing_option(app, lists, "snapshot=, backing=, backing_dir= and backing_format=, as for a mount");
+  add_named_file_option(app, lists, "snapshot=, backing=, backing_dir=, backing_format=, data_file=, as for a mount");
   app.add_option("SOURCE", options.source, "the image to copy")->required()->type_name("");
   app.add_option("TARGET", options.target, "the file to create")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
 
-  options.backing = backing_or_reject(lists, &options.snapshot);
+  options.named_files = named_files_or_reject(lists, &options.snapshot);
   options.source_format = format_or_reject("-f", text.source_format);
   if (options.source == standard_stream && options.source_format == ImageFormat::qcow2) {
     throw UsageError("-f qcow2: a qcow2 image cannot be read from stdin, only from a file");
@@ -265,11 +266,11 @@ Command parse_compare(const std::vector<std::string>& words) {
   app.add_option("-F", right, "format of RIGHT")->type_name("FORMAT");
   app.add_flag("-s", options.strict, "strict: the sizes, and what is allocated, must be the same too");
   std::vector<std::string> lists;
-  add_backing_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
+  add_named_file_option(app, lists, "backing=, backing_dir=, backing_format= and data_file=, as for a mount");
   app.add_option("LEFT", options.left, "an image")->required()->type_name("");
   app.add_option("RIGHT", options.right, "an image")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
-  options.backing = backing_or_reject(lists);
+  options.named_files = named_files_or_reject(lists);
   options.left_format = format_or_reject("-f", left);
   options.right_format = format_or_reject("-F", right);
   return options;
@@ -280,10 +281,10 @@ Command parse_map(const std::vector<std::string>& words) {
   MapOptions options;
   app.add_flag("--json", options.json, "for programs, with the names that qemu-img map uses");
   std::vector<std::string> lists;
-  add_backing_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
+  add_named_file_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
   app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
-  options.backing = backing_or_reject(lists);
+  options.named_files = named_files_or_reject(lists);
   return options;
 }
 

@@ -16,7 +16,10 @@ bool are_alike(const ChainExtent& one, const ChainExtent& other) {
 std::optional<ChainExtent> next_of(ChainMap& map) {
   std::optional<ChainExtent> extent = map.next();
   const bool lies_behind = extent && extent->kind == ExtentKind::unallocated && extent->depth + 1 < map.depths();
-  if (lies_behind) extent->kind = ExtentKind::zero;
+  if (lies_behind) {
+    extent->kind = ExtentKind::zero;
+    extent->host.reset();
+  }
   return extent;
 }
 

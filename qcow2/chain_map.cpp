@@ -94,18 +94,18 @@ MapExtent MapLayer::part(std::uint64_t start, std::uint64_t end) {
   return part;
 }
 
-ChainMap::ChainMap(const std::string& path, ImageFormat format, BackingPolicy policy, UseListener listener) {
+ChainMap::ChainMap(const std::string& path, ImageFormat format, NamedFilePolicy policy, UseListener listener) {
   open(ReadOnlyFile(path, ReadOnlyFile::Lock::against_writers), format, std::move(policy), std::move(listener));
 }
 
-void ChainMap::open(ReadOnlyFile file, ImageFormat format, BackingPolicy policy, UseListener listener) {
-  BackingSearch search(file.path(), file.descriptor(), std::move(policy));
+void ChainMap::open(ReadOnlyFile file, ImageFormat format, NamedFilePolicy policy, UseListener listener) {
+  NamedFileSearch search(file.path(), file.descriptor(), std::move(policy));
   while (format == ImageFormat::qcow2) {
     auto layer = std::make_unique<ImageLayer>(std::move(file), std::exchange(listener, {}));
     const std::optional<BackingReference> reference = layer->image().backing();
     layers_.push_back(std::move(layer));
     if (!reference) return;
-    const FoundBacking below = search.find(layers_.back()->path(), *reference);
+    const FoundBacking below = search.find_backing_file(layers_.back()->path(), *reference);
     file = ReadOnlyFile(below.same_file(), ReadOnlyFile::Lock::against_writers, below.path);
     format = below.format;
   }

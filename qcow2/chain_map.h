@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "qcow2/backing_search.h"
+#include "qcow2/named_file_search.h"
 #include "qcow2/offline/image_map.h"
 
 namespace qcow2 {
@@ -42,11 +42,11 @@ class MapLayer {
 using UseListener = std::function<void(HostUse, HostExtent)>;
 
 /// The files are locked against writers.
-/// Errors     Throws core::Error that names the file, as ImageMap and BackingSearch do.
+/// Errors     Throws core::Error that names the file, as ImageMap and NamedFileSearch do.
 class ChainMap {
  public:
   /// Opens the image at `path` and the whole chain below.
-  ChainMap(const std::string& path, ImageFormat format, BackingPolicy policy, UseListener listener = {});
+  ChainMap(const std::string& path, ImageFormat format, NamedFilePolicy policy, UseListener listener = {});
 
   std::uint64_t disk_size() const { return layers_.front()->size(); }  ///< bytes
   std::size_t depths() const { return layers_.size(); }
@@ -57,7 +57,7 @@ class ChainMap {
   std::optional<ChainExtent> next();
 
  private:
-  void open(ReadOnlyFile file, ImageFormat format, BackingPolicy policy, UseListener listener);
+  void open(ReadOnlyFile file, ImageFormat format, NamedFilePolicy policy, UseListener listener);
   std::optional<ChainExtent> next_part();
   void join_or_keep(std::optional<ChainExtent>& whole, const ChainExtent& part);
 

@@ -54,7 +54,14 @@ Geometry checked_geometry(const CreateOptions& options) {
   if (!core::is_power_of_two(refcount) || refcount > refcount_bits_max) {
     fail(Errc::bad_argument, "a refcount must be 1, 2, 4, 8, 16, 32 or 64 bits wide, not " + std::to_string(refcount));
   }
-  return {static_cast<unsigned>(std::countr_zero(cluster)), static_cast<unsigned>(std::countr_zero(refcount))};
+  const Geometry geometry{static_cast<unsigned>(std::countr_zero(cluster)),
+                          static_cast<unsigned>(std::countr_zero(refcount)), options.extended_l2};
+  if (geometry.extended_l2 && geometry.subcluster_size() < sector_size) {
+    fail(Errc::bad_argument, "extended L2 entries need clusters of at least " +
+                                 in_binary_units(sector_size * subclusters_per_cluster) + ", not " +
+                                 in_binary_units(cluster));
+  }
+  return geometry;
 }
 
 std::uint64_t checked_size(std::uint64_t size, const Geometry& geometry) {
@@ -93,6 +100,7 @@ void check_version(const CreateOptions& options) {
   }
   if (options.version == 3) return;
   if (options.refcount_bits != 16) fail(Errc::bad_argument, "a version 2 image has refcounts of 16 bits");
+  if (options.extended_l2) fail(Errc::bad_argument, "a version 2 image has no extended L2 entries");
   if (options.compression != CompressionType::zlib) fail(Errc::bad_argument, "a version 2 image is compressed by zlib");
 }
 
@@ -150,7 +158,8 @@ core::Buffer make_header(const Layout& layout, const CreateOptions& options) {
   header.l1_table = layout.geometry.start_of(layout.l1_table());
   header.refcount_table = layout.geometry.start_of(layout.refcount_table());
   header.refcount_table_clusters = static_cast<std::uint32_t>(layout.refcount_table_clusters);
-  header.incompatible_features = options.compression == CompressionType::zlib ? 0 : incompatible::compression_type;
+  if (options.compression != CompressionType::zlib) header.incompatible_features |= incompatible::compression_type;
+  if (options.extended_l2) header.incompatible_features |= incompatible::extended_l2;
   header.length = options.version == 2 ? header_length_v2 : header_length_written;
   header.compression = options.compression;
   core::Buffer bytes = encode_header(header, options.backing);
@@ -187,8 +196,8 @@ class Making {
 
  private:
   void write_refcount_table() {
-    write_entries(layout_.refcount_table(), layout_.refcount_block_clusters,
-                  [this](std::uint64_t block) { return geometry_.start_of(layout_.refcount_blocks() + block).value; });
+    write_table(layout_.refcount_table(), layout_.refcount_block_clusters,
+                [this](std::uint64_t block) { return geometry_.start_of(layout_.refcount_blocks() + block).value; });
   }
 
   // Blocks lie side by side and are full of refcounts, so all of them together are one array.
@@ -209,28 +218,36 @@ class Making {
   }
 
   void write_l1_table() {
-    write_entries(layout_.l1_table(), layout_.l2_clusters, [this](std::uint64_t table) {
+    write_table(layout_.l1_table(), layout_.l2_clusters, [this](std::uint64_t table) {
       return encode_l1_entry(geometry_.start_of(layout_.l2_tables() + table));
     });
   }
 
   // They lie side by side too.
   void write_l2_tables() {
-    write_entries(layout_.l2_tables(), layout_.data_clusters, [this](std::uint64_t cluster) {
-      return encode_standard_entry(geometry_.start_of(layout_.data() + cluster));
-    });
+    const auto store = [this](core::MutableBytes piece, std::uint64_t index, std::uint64_t cluster) {
+      const HostOffset at = geometry_.start_of(layout_.data() + cluster);
+      store_l2_entry(piece, index, encode_standard_entry(at, geometry_), geometry_);
+    };
+    write_entries(layout_.l2_tables(), layout_.data_clusters, geometry_.l2_entry_size(), store);
   }
 
   template <class EntryAt>
-  void write_entries(HostCluster table, std::uint64_t count, EntryAt entry_at) {
-    constexpr std::uint64_t entries_per_piece = piece_bytes / table_entry_size;
-    core::Buffer piece(std::min(count, entries_per_piece) * table_entry_size);
+  void write_table(HostCluster table, std::uint64_t count, EntryAt entry_at) {
+    const auto store = [&](core::MutableBytes piece, std::uint64_t index, std::uint64_t entry) {
+      core::store_big_endian(piece, index * table_entry_size, entry_at(entry));
+    };
+    write_entries(table, count, table_entry_size, store);
+  }
+
+  template <class Store>
+  void write_entries(HostCluster table, std::uint64_t count, std::uint64_t entry_size, Store store) {
+    const std::uint64_t entries_per_piece = piece_bytes / entry_size;
+    core::Buffer piece(std::min(count, entries_per_piece) * entry_size);
     for (std::uint64_t done = 0; done < count; done += entries_per_piece) {
       const std::uint64_t entries = std::min(entries_per_piece, count - done);
-      for (std::uint64_t i = 0; i < entries; ++i) {
-        core::store_big_endian(piece.span(), i * table_entry_size, entry_at(done + i));
-      }
-      write(geometry_.start_of(table) + done * table_entry_size, piece.span().first(entries * table_entry_size));
+      for (std::uint64_t i = 0; i < entries; ++i) store(piece.span(), i, done + i);
+      write(geometry_.start_of(table) + done * entry_size, piece.span().first(entries * entry_size));
     }
   }
 

@@ -24,6 +24,7 @@ struct CreateOptions {
   std::uint64_t cluster_size = 65536;
   unsigned refcount_bits = 16;
   CompressionType compression = CompressionType::zlib;
+  bool extended_l2 = false;                          ///< for clusters of 16 KiB and more
   unsigned version = 3;                              ///< 2 has refcounts of 16 bits and zlib, and no zero clusters
   std::optional<BackingReference> backing = {};      ///< what it is derived from; neither looked at nor opened
   Preallocation preallocation = Preallocation::off;  ///< only without a backing file

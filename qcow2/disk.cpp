@@ -28,7 +28,7 @@ class Disk::Changing {
 };
 
 Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
-           std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options)
+           std::unique_ptr<core::BlockFile> data, std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options)
     : engine_(engine),
       options_(options),
       version_(header.version),
@@ -40,7 +40,8 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       budget_(limits::share_out(options.cache_size, geometry_.cluster_size())),
       fresh_block_(std::max<std::uint64_t>(limits::fresh_block_bytes, file.block_size())),
       size_(core::align_down(header.size, sector_size)),  // QEMU ignores a fraction of a sector too
-      file_(file, failure_),
+      with_data_(data ? std::make_unique<ImageAndData>(engine, file, std::move(data)) : nullptr),
+      file_(with_data_ ? *with_data_ : file, failure_),
       codec_(make_codec(header.compression, options.level, options.window)),
       header_sector_(file_, std::move(first_sector)),
       refcounts_(engine, file_, header_sector_, geometry_, options.tables_size / 2),
@@ -134,7 +135,7 @@ core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core:
     // other meanwhile would be read half old.
     const std::vector<ByteRange> gaps = assembler_.copy_known(cluster, range, target);
     if (gaps.empty()) co_return;
-    if (const std::optional<std::uint64_t> entry = map_.find(cluster)) {
+    if (const std::optional<L2Entry> entry = map_.find(cluster)) {
       add_gaps(cluster, *entry, range, gaps, target, reading);
       co_return;
     }
@@ -142,7 +143,7 @@ core::Awaitable<void> Disk::look_up(GuestCluster cluster, ByteRange range, core:
   }
 }
 
-void Disk::add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+void Disk::add_gaps(GuestCluster cluster, L2Entry entry, ByteRange range, const std::vector<ByteRange>& gaps,
                     core::MutableBytes target, Reading& reading) {
   for (const ByteRange& gap : gaps) {
     const core::MutableBytes part = target.subspan(gap.begin - range.begin, gap.length());
@@ -151,8 +152,11 @@ void Disk::add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, 
   const bool put_together = gaps.front() != range;
   if (!put_together) return;
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
-  if (const auto* standard = std::get_if<StandardCluster>(&placement))
+  if (const auto* standard = std::get_if<StandardCluster>(&placement)) {
     reading.holds.emplace_back(readers_, standard->at);
+  } else if (const auto* mixed = std::get_if<MixedCluster>(&placement)) {
+    reading.holds.emplace_back(readers_, mixed->at);
+  }
 }
 
 core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload) {
@@ -194,7 +198,8 @@ core::Awaitable<void> Disk::zero_range(GuestOffset begin, GuestOffset end, Zeros
     // The part of the last cluster that lies beyond the disk's end belongs to nobody.
     const bool reaches_cluster_end = length == cluster_size || (begin + length == end && end.value >= size_);
     if (within == 0 && reaches_cluster_end) {
-      if (const GuestCluster next = holes_.end_of_nothing(cluster, end); next > cluster) {
+      const GuestCluster next = geometry_.raw_data ? cluster : holes_.end_of_nothing(cluster, end);
+      if (next > cluster) {
         begin = std::min(end, geometry_.start_of(next));
         continue;
       }
@@ -211,26 +216,37 @@ core::Awaitable<void> Disk::zero_part(GuestCluster cluster, ByteRange range) {
   co_await admission_.admit(size_);
   if (!assembler_.holds(cluster)) {
     const Readers::Ticket ticket = readers_.enter();
-    const std::uint64_t entry = co_await map_.entry_of(cluster);
+    const L2Entry entry = co_await map_.entry_of(cluster);
     const bool is_nothing = entry == l2_entry_unallocated && !backing_.covers(geometry_.start_of(cluster));
-    const bool is_zero = is_nothing || entry == l2_entry_zero;
+    const bool is_zero = is_nothing || entry == encode_zero_entry(geometry_);
     if (is_zero && !assembler_.holds(cluster)) co_return;
   }
   assembler_.write_zeros(cluster, range);
+}
+
+// Where no entry says it, or somebody reads the data file by itself, or would find there what was discarded before.
+core::Awaitable<bool> Disk::takes_bytes_to_zero(GuestCluster cluster) {
+  if (version_ < 3) co_return backing_.covers(geometry_.start_of(cluster));
+  if (!geometry_.external_data || geometry_.raw_data) co_return geometry_.raw_data;
+  const L2Entry entry = co_await map_.entry_of(cluster);
+  co_return assembler_.holds(cluster) || has_place(decode_l2_entry(entry, geometry_, version_));
 }
 
 core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, Zeros zeros) {
   const bool covered = backing_.covers(geometry_.start_of(cluster));
   const bool must_say = covered || (zeros == Zeros::kept && version_ >= 3);
   // Then it may become dirty, or get the first entry of a table.
-  if (covered) co_await admission_.admit(std::max(size_, geometry_.start_of(cluster + 1).value));
-  if (covered && version_ < 3 && zeros == Zeros::kept) {
-    assembler_.write_zeros(cluster, {0, geometry_.cluster_size()});  // no entry says it there
+  if (covered || geometry_.external_data) {
+    co_await admission_.admit(std::max(size_, geometry_.start_of(cluster + 1).value));
+  }
+  const bool takes_bytes = co_await takes_bytes_to_zero(cluster);
+  if (takes_bytes && zeros == Zeros::kept) {
+    assembler_.write_zeros(cluster, {0, geometry_.cluster_size()});
     co_return;
   }
-  const std::uint64_t form = must_say && version_ >= 3 ? l2_entry_zero : l2_entry_unallocated;
+  const L2Entry form = must_say && version_ >= 3 ? encode_zero_entry(geometry_) : l2_entry_unallocated;
   const Readers::Ticket ticket = readers_.enter();
-  const std::uint64_t entry = co_await map_.entry_of(cluster);
+  const L2Entry entry = co_await map_.entry_of(cluster);
   assembler_.forget(cluster);
   if (entry != form && (entry != l2_entry_unallocated || covered)) map_.set(cluster, form);
 }
@@ -262,6 +278,7 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
   tail_is_clean_ = true;
   const bool larger_l1_table = geometry_.l1_entries(size) > map_.l1_entries();
   if (larger_l1_table) co_await admission_.ensure_space(size);
+  if (with_data_) co_await with_data_->resize_data(size_, core::align_up(size, sector_size));
   size_ = size;
   map_.set_disk_size(core::align_up(size, sector_size));
 }
@@ -276,6 +293,7 @@ core::Awaitable<void> Disk::shrink(std::uint64_t size) {
   try {
     co_await zero_range(GuestOffset{size}, old_end, Zeros::cut_off);
     size_ = size;
+    if (with_data_) co_await with_data_->resize_data(size, core::align_up(size, sector_size));
     // The old content is durably gone before the header says so: after a power cut in between, growing again finds
     // zeros.
     co_await commit_.flush();
@@ -367,7 +385,10 @@ core::Awaitable<void> Disk::close() {
 core::Awaitable<void> Disk::finish() {
   co_await commit_.finish();
   fragments_.close();
-  if (commit_.changed_image()) co_await space_.give_back();
+  if (!commit_.changed_image()) co_return;
+  co_await space_.give_back();
+  // Its last cluster was written whole.
+  if (with_data_) co_await with_data_->resize_data(size_, core::align_up(size_, sector_size));
 }
 
 }  // namespace qcow2

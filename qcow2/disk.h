@@ -20,6 +20,7 @@
 #include "qcow2/format/header.h"
 #include "qcow2/host/cluster_allocator.h"
 #include "qcow2/host/compressed_write_cache.h"
+#include "qcow2/host/data_file.h"
 #include "qcow2/host/fragment_allocator.h"
 #include "qcow2/host/header_sector.h"
 #include "qcow2/host/readers.h"
@@ -34,9 +35,9 @@ namespace qcow2 {
 /// See core::GuestDisk for the contract, and flow/commit.cpp for the order in which things become durable.
 class Disk final : public core::GuestDisk {
  public:
-  /// `backing` is null where the image has none.
+  /// `data` and `backing` are null where the image has none.
   Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
-       std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options);
+       std::unique_ptr<core::BlockFile> data, std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options);
   ~Disk() override;
 
   /// Reads the tables.
@@ -73,10 +74,11 @@ class Disk final : public core::GuestDisk {
   };
   /// Fills what is dirty of `range`, and adds to `reading` where the rest is to be read.
   core::Awaitable<void> look_up(GuestCluster cluster, ByteRange range, core::MutableBytes target, Reading& reading);
-  void add_gaps(GuestCluster cluster, std::uint64_t entry, ByteRange range, const std::vector<ByteRange>& gaps,
+  void add_gaps(GuestCluster cluster, L2Entry entry, ByteRange range, const std::vector<ByteRange>& gaps,
                 core::MutableBytes target, Reading& reading);
   core::Awaitable<void> zero_range(GuestOffset begin, GuestOffset end, Zeros zeros);
   core::Awaitable<void> zero_part(GuestCluster cluster, ByteRange range);
+  core::Awaitable<bool> takes_bytes_to_zero(GuestCluster cluster);
   core::Awaitable<void> zero_cluster(GuestCluster cluster, Zeros zeros);
   core::Awaitable<void> grow(std::uint64_t size);
   core::Awaitable<void> shrink(std::uint64_t size);
@@ -97,6 +99,7 @@ class Disk final : public core::GuestDisk {
   std::uint64_t size_;  ///< bytes the guest sees; the header holds it rounded up to 512
 
   core::FailStop failure_;
+  std::unique_ptr<ImageAndData> with_data_;  ///< where it has an external data file
   core::PatientFile file_;
   std::unique_ptr<Codec> codec_;
   HeaderSector header_sector_;

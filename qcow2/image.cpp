@@ -28,11 +28,13 @@ void require_tables_within_file(const Header& header, std::uint64_t file_size, c
 // What a writer that does not keep them up to date must clear before its first write.
 core::Awaitable<void> clear_autoclear_features(core::BlockFile& file, HeaderSector& sector, const Header& header,
                                                const std::string& name) {
-  if (header.version < 3 || header.autoclear_features == 0) co_return;
+  const std::uint64_t kept = header.geometry.raw_data ? autoclear::raw_external_data : 0;
+  const std::uint64_t cleared = header.autoclear_features & ~kept;
+  if (header.version < 3 || cleared == 0) co_return;
   spdlog::warn("{}: clearing autoclear features {:#x} (such as dirty bitmaps), which are not maintained here", name,
-               header.autoclear_features);
-  auto change = [](core::MutableBytes bytes) {
-    core::store_big_endian(bytes, header_field::autoclear_features, std::uint64_t{0});
+               cleared);
+  auto change = [kept](core::MutableBytes bytes) {
+    core::store_big_endian(bytes, header_field::autoclear_features, kept);
   };
   co_await sector.update(change);
   co_await file.barrier();  // ---- below this line the content may change: nobody takes their word for it any more
@@ -45,6 +47,14 @@ core::Awaitable<std::unique_ptr<core::GuestDisk>> open_backing(const BackingRefe
   }
   std::unique_ptr<core::GuestDisk> backing = co_await options.open_backing(reference);
   co_return backing;
+}
+
+std::unique_ptr<core::BlockFile> open_data_file(const std::string& file, const ImageOptions& options) {
+  if (file.empty()) {
+    core::fail(core::Errc::corrupt_image, options.name + ": it does not name the external data file that it needs");
+  }
+  if (options.open_data_file) return options.open_data_file(file);
+  core::fail(core::Errc::unsupported_feature, options.name + ": its data are in an external data file, " + file);
 }
 
 }  // namespace
@@ -69,7 +79,13 @@ core::Awaitable<std::unique_ptr<core::GuestDisk>> open_image(core::Engine& engin
   std::unique_ptr<core::GuestDisk> backing;
   if (reference) backing = co_await open_backing(*reference, options);
 
-  auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), std::move(backing), options);
+  std::unique_ptr<core::BlockFile> data;
+  if (header.geometry.external_data) {
+    data = open_data_file(find_data_file(header, first_cluster.span(), options.name), options);
+  }
+
+  auto disk = std::make_unique<Disk>(engine, file, header, std::move(first_sector), std::move(data), std::move(backing),
+                                     options);
   try {
     co_await disk->open();
     if (!options.read_only) co_await clear_autoclear_features(file, disk->header_sector(), header, options.name);

@@ -26,6 +26,8 @@ struct ImageOptions {
   /// Opens the disk that the image was derived from, or throws why that must not be. Images that have one are refused
   /// where there is no such function.
   std::function<core::Awaitable<std::unique_ptr<core::GuestDisk>>(BackingReference)> open_backing;
+  /// The same for the external data file of the name: writable, unless the image is opened read-only.
+  std::function<std::unique_ptr<core::BlockFile>(const std::string&)> open_data_file;
 };
 
 /// Opens the image in `file`. Throws core::Error with one line that names the image and says what is wrong:

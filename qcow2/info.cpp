@@ -3,8 +3,8 @@
 
 #include "core/alignment.h"
 #include "core/error.h"
-#include "qcow2/backing_search.h"
 #include "qcow2/format/header.h"
+#include "qcow2/named_file_search.h"
 #include "qcow2/offline/bitmap_directory.h"
 #include "qcow2/offline/image_layout.h"
 #include "qcow2/offline/read_only_file.h"
@@ -27,10 +27,7 @@ void read_names(const ReadOnlyFile& file, const Header& header, ImageInfo& info)
     info.backing_path = path_of_backing(info.path, backing->name);
     info.backing_format = backing->format;
   }
-  for (const HeaderExtension& found : parse_extensions(header, first_cluster, info.path)) {
-    if (found.type != extension::data_file_name) continue;
-    info.data_file.assign(reinterpret_cast<const char*>(found.data.data()), found.data.size());
-  }
+  info.data_file = find_data_file(header, first_cluster, info.path);
 }
 
 std::vector<StoredBitmap> read_bitmaps(const ReadOnlyFile& file) {

@@ -9,7 +9,7 @@ namespace qcow2 {
 std::uint64_t Admission::clusters_needed(std::uint64_t disk_size) const {
   // A dirty cluster may have to be stored as it is; one smaller than a block may lose another to alignment.
   const std::uint64_t dirty = rooms_.assembler.dirty_clusters() + 1;
-  const std::uint64_t per_dirty = rooms_.placer.overwrites() ? 1 : 2;
+  const std::uint64_t per_dirty = geometry_.external_data ? 0 : rooms_.placer.overwrites() ? 1 : 2;
   const std::uint64_t new_tables = std::min(dirty, rooms_.map.tables_absent(geometry_.l1_entries(disk_size)));
   const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(disk_size) * 8);
   const std::uint64_t needed = dirty * per_dirty + new_tables + rooms_.map.tables_wanted();

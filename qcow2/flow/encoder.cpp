@@ -69,6 +69,10 @@ core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>
       const core::Bytes bytes = work.cluster.bytes;
       const bool zero_needs_bytes = version_ < 3 && must_say_zero(work.sealed->guest);
       if (!zero_needs_bytes && is_all_zero(bytes)) continue;
+      if (geometry_.external_data) {
+        work.form = Form::standard;
+        continue;
+      }
       const core::MutableBytes room = scratch.span().subspan(used, geometry_.compressed_bytes_max());
       const std::optional<std::size_t> length = rooms_.codec.compress(bytes, room);
       work.form = length ? Form::compressed : Form::standard;
@@ -106,14 +110,14 @@ core::Awaitable<void> Encoder::complete(Work& work) {
 
 core::Awaitable<void> Encoder::find_base(Work& work) {
   const Readers::Ticket ticket = rooms_.readers.enter();
-  const std::uint64_t entry = co_await entry_of(work.sealed->guest);
+  const L2Entry entry = co_await entry_of(work.sealed->guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   if (std::holds_alternative<ZeroCluster>(placement)) co_return;
   if (std::holds_alternative<Unallocated>(placement) && !must_say_zero(work.sealed->guest)) co_return;
   work.base = co_await rooms_.reader.whole(work.sealed->guest, entry);
 }
 
-core::Awaitable<std::uint64_t> Encoder::entry_of(GuestCluster cluster) {
+core::Awaitable<L2Entry> Encoder::entry_of(GuestCluster cluster) {
   const Readers::Ticket ticket = rooms_.readers.enter();
   co_return co_await rooms_.map.entry_of(cluster);
 }
@@ -136,7 +140,11 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
     put_back(work.sealed, error);
   }
   if (!nameable) co_return false;
-  std::uint64_t entry = version_ >= 3 ? l2_entry_zero : l2_entry_unallocated;
+  if (geometry_.external_data) {
+    co_await place_in_data_file(work);
+    co_return true;
+  }
+  L2Entry entry = version_ >= 3 ? encode_zero_entry(geometry_) : l2_entry_unallocated;
   if (work.form == Form::compressed) {
     entry = co_await rooms_.placer.place_compressed(fragment);
   } else if (work.form == Form::standard) {
@@ -153,7 +161,7 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
 core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes cluster) {
   if (!rooms_.placer.overwrites()) co_return false;
   const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
-  const std::uint64_t entry = co_await entry_of(guest);
+  const L2Entry entry = co_await entry_of(guest);
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   const auto* standard = std::get_if<StandardCluster>(&placement);
   if (standard == nullptr || !standard->sole || rooms_.readers.held(standard->at)) co_return false;
@@ -161,15 +169,35 @@ core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes c
   co_return true;
 }
 
-core::Awaitable<void> Encoder::name(const SealedCluster& sealed, std::uint64_t entry) {
-  const std::uint64_t old_entry = co_await entry_of(sealed.guest);
+// It has one place there, whatever is there now. A cluster of zeros may stay without one, unless who reads the file by
+// itself must find zeros too.
+core::Awaitable<void> Encoder::place_in_data_file(Work& work) {
+  const GuestCluster guest = work.sealed->guest;
+  const HostOffset at = data_file_base + geometry_.start_of(guest).value;
+  const L2Entry entry = co_await entry_of(guest);
+  const Placement placement = decode_l2_entry(entry, geometry_, version_);
+  if (work.form == Form::zero && !geometry_.raw_data && !has_place(placement)) {
+    co_await name(*work.sealed, encode_zero_entry(geometry_));
+    co_return;
+  }
+  co_await rooms_.readers.until_free(at);
+  if (work.form == Form::zero) {
+    co_await rooms_.placer.blank_data(at);
+  } else {
+    co_await rooms_.placer.overwrite_standard(at, work.cluster);
+  }
+  co_await name(*work.sealed, encode_standard_entry(at, geometry_));
+}
+
+core::Awaitable<void> Encoder::name(const SealedCluster& sealed, L2Entry entry) {
+  const L2Entry old_entry = co_await entry_of(sealed.guest);
   // No suspension from here on: nobody can discard the cluster between the question and the naming.
   if (sealed.superseded) {
     rooms_.map.lose(clusters_referenced(decode_l2_entry(entry, geometry_, version_), geometry_));
     co_return;
   }
   const bool stays_unallocated =
-      old_entry == l2_entry_unallocated && entry == l2_entry_zero && !must_say_zero(sealed.guest);
+      old_entry == l2_entry_unallocated && entry == encode_zero_entry(geometry_) && !must_say_zero(sealed.guest);
   if (!stays_unallocated && old_entry != entry) rooms_.map.set(sealed.guest, entry);
 }
 

@@ -48,11 +48,12 @@ class Encoder {
   core::Awaitable<void> complete(std::vector<Work>& works);
   core::Awaitable<void> complete(Work& work);
   core::Awaitable<bool> place(Work& work, core::SharedBytes scratch);
+  core::Awaitable<void> place_in_data_file(Work& work);
   core::Awaitable<bool> overwrite(GuestCluster guest, core::SharedBytes cluster);
-  core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
+  core::Awaitable<L2Entry> entry_of(GuestCluster cluster);
   /// Whether a cluster of zeros is told from one that shows what lies below.
   bool must_say_zero(GuestCluster cluster) const { return rooms_.backing.covers(geometry_.start_of(cluster)); }
-  core::Awaitable<void> name(const SealedCluster& sealed, std::uint64_t entry);
+  core::Awaitable<void> name(const SealedCluster& sealed, L2Entry entry);
   void put_back(const std::shared_ptr<SealedCluster>& sealed, const std::exception& error);
 
   core::Engine& engine_;

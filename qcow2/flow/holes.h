@@ -32,6 +32,11 @@ class Holes {
   core::Awaitable<std::uint64_t> seek(GuestOffset at, Sought sought, std::uint64_t disk_size);
 
  private:
+  struct Stretch {  // from the byte asked for on
+    Shows shows;
+    GuestOffset end;
+  };
+  core::Awaitable<Stretch> stretch_at(GuestOffset at, std::uint64_t disk_size);
   core::Awaitable<std::uint64_t> seek_below(GuestOffset at, Sought sought);
 
   Rooms rooms_;

@@ -1,7 +1,5 @@
 #include "qcow2/flow/placer.h"
 
-#include "qcow2/format/table_entries.h"
-
 namespace qcow2 {
 
 Placer::Placer(core::BlockFile& file, ClusterAllocator& clusters, FragmentAllocator& fragments,
@@ -20,14 +18,14 @@ core::Awaitable<HostOffset> Placer::pack(core::SharedBytes bytes, std::uint64_t 
   co_return at;
 }
 
-core::Awaitable<std::uint64_t> Placer::place_compressed(core::SharedBytes fragment) {
+core::Awaitable<L2Entry> Placer::place_compressed(core::SharedBytes fragment) {
   stored_bytes_ += fragment.size();
   const HostOffset at = co_await pack(fragment, 1);
   const HostExtent extent{at, fragment.size()};
   co_return encode_compressed_entry(extent, geometry_);
 }
 
-core::Awaitable<std::uint64_t> Placer::place_standard(core::SharedBytes cluster) {
+core::Awaitable<L2Entry> Placer::place_standard(core::SharedBytes cluster) {
   stored_bytes_ += cluster.size();
   HostOffset at;
   if (geometry_.cluster_size() < fresh_block_) {
@@ -37,11 +35,20 @@ core::Awaitable<std::uint64_t> Placer::place_standard(core::SharedBytes cluster)
     at = co_await clusters_.allocate(1);
     co_await file_.write_at(at, cluster.bytes);
   }
-  co_return encode_standard_entry(at);
+  co_return encode_standard_entry(at, geometry_);
 }
 
 core::Awaitable<void> Placer::overwrite_standard(HostOffset at, core::SharedBytes cluster) {
   co_await file_.write_at(at, cluster.bytes);
+  overwritten_ = true;
+}
+
+core::Awaitable<void> Placer::blank_data(HostOffset at) {
+  const bool blank = co_await file_.punch(at, geometry_.cluster_size());
+  if (!blank) {
+    const core::Buffer zeros = core::Buffer::zeroed(geometry_.cluster_size());
+    co_await file_.write_at(at, zeros.span());
+  }
   overwritten_ = true;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/async.h"
+#include "qcow2/format/table_entries.h"
 #include "qcow2/host/cluster_allocator.h"
 #include "qcow2/host/compressed_write_cache.h"
 #include "qcow2/host/fragment_allocator.h"
@@ -20,11 +21,14 @@ class Placer {
          const Geometry& geometry, std::uint64_t fresh_block);
 
   /// Both return the L2 entry; the bytes are readable from then on, and the space has one reference.
-  core::Awaitable<std::uint64_t> place_compressed(core::SharedBytes fragment);
-  core::Awaitable<std::uint64_t> place_standard(core::SharedBytes cluster);
-  /// Writes over a standard cluster that nobody else refers to. Whoever calls holds a Readers::Ticket from before the
-  /// entry was looked up, so that its space is not reused meanwhile.
+  core::Awaitable<L2Entry> place_compressed(core::SharedBytes fragment);
+  core::Awaitable<L2Entry> place_standard(core::SharedBytes cluster);
+  /// Writes over a standard cluster that nobody else refers to, or to the place that it has in an external data file.
+  /// Whoever calls holds a Readers::Ticket from before the entry was looked up, so that its space is not reused
+  /// meanwhile.
   core::Awaitable<void> overwrite_standard(HostOffset at, core::SharedBytes cluster);
+  /// The same for zeros in the external data file: their space is given back where the file system can.
+  core::Awaitable<void> blank_data(HostOffset at);
   /// Clusters were overwritten since take_overwritten(): durable after the next barrier.
   bool overwritten() const { return overwritten_; }
   void take_overwritten() { overwritten_ = false; }

@@ -51,10 +51,29 @@ core::Awaitable<void> Reader::read(Piece piece) {
     std::memcpy(target.data(), cluster.bytes.data() + within, target.size());
   } else if (const auto* standard = std::get_if<StandardCluster>(&placement)) {
     co_await cache_.read(standard->at + within, target);  // clusters smaller than a block pass through the cache too
+  } else if (const auto* mixed = std::get_if<MixedCluster>(&placement)) {
+    co_await read_parts(*mixed, piece.at, target);
   } else if (std::holds_alternative<Unallocated>(placement)) {
     co_await backing_.read(piece.at, target);
   } else {
     std::memset(target.data(), 0, target.size());
+  }
+}
+
+core::Awaitable<void> Reader::read_parts(MixedCluster mixed, GuestOffset at, core::MutableBytes target) {
+  while (!target.empty()) {
+    const std::uint64_t within = geometry_.within_cluster(at);
+    const ClusterPart part = part_at(mixed, within, geometry_);
+    const core::MutableBytes shown = target.first(std::min<std::uint64_t>(target.size(), part.end - within));
+    if (part.what == Shows::data) {
+      co_await cache_.read(mixed.at + within, shown);
+    } else if (part.what == Shows::below) {
+      co_await backing_.read(at, shown);
+    } else {
+      std::memset(shown.data(), 0, shown.size());
+    }
+    at = at + shown.size();
+    target = target.subspan(shown.size());
   }
 }
 
@@ -135,7 +154,7 @@ core::Awaitable<void> Reader::decode_part(std::span<const Wanted> part, HostOffs
   if (damaged != part.end()) fail_damaged(damaged->fragment.at);
 }
 
-core::Awaitable<core::SharedBytes> Reader::whole(GuestCluster guest, std::uint64_t entry) {
+core::Awaitable<core::SharedBytes> Reader::whole(GuestCluster guest, L2Entry entry) {
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
     co_return co_await decoded(compressed->extent, Keep::no);

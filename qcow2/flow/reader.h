@@ -33,7 +33,7 @@ class Reader {
   /// Part of a guest cluster, whose entry is `entry`: from `at` on as much as `target` has room for.
   struct Piece {
     GuestOffset at;
-    std::uint64_t entry = 0;
+    L2Entry entry;
     core::MutableBytes target;
   };
 
@@ -43,7 +43,7 @@ class Reader {
   /// back.
   core::Awaitable<void> read_all(std::vector<Piece> pieces);
   /// The whole cluster.
-  core::Awaitable<core::SharedBytes> whole(GuestCluster cluster, std::uint64_t entry);
+  core::Awaitable<core::SharedBytes> whole(GuestCluster cluster, L2Entry entry);
   /// Bytes of decompressed clusters to remember from now on.
   void limit_decoded(std::uint64_t bytes_max) { decoded_.limit(bytes_max); }
   /// Must be called before the space is reused.
@@ -56,6 +56,7 @@ class Reader {
     core::MutableBytes target;
   };
   std::optional<HostExtent> whole_fragment(const Piece& piece);
+  core::Awaitable<void> read_parts(MixedCluster mixed, GuestOffset at, core::MutableBytes target);
   bool shows_backing(const Piece& piece) const;
   core::Awaitable<void> read_run(std::vector<Wanted> run);
   core::Awaitable<void> decode_part(std::span<const Wanted> part, HostOffset begin, core::Bytes stored);

@@ -1,4 +1,5 @@
-// Everything that follows from cluster_bits and refcount_order. The only place where one axis changes its unit.
+// Everything that follows from cluster_bits, refcount_order and the size of L2 entries. The only place where one axis
+// changes its unit.
 #pragma once
 
 #include <algorithm>
@@ -16,13 +17,18 @@ inline constexpr std::uint64_t host_offset_max = (1ull << 56) - 1;  ///< what an
 inline constexpr std::uint64_t l1_table_bytes_max = 32ull << 20;    ///< QEMU refuses longer ones
 inline constexpr std::uint64_t refcount_table_bytes_max = 8ull << 20;
 inline constexpr std::uint64_t disk_size_max = (1ull << 63) - 1;
+inline constexpr unsigned subclusters_per_cluster = 32;  ///< where L2 entries are extended
 
 struct Geometry {
   unsigned cluster_bits = 16;
   unsigned refcount_order = 4;  ///< a refcount is 2^order bits wide
+  bool extended_l2 = false;     ///< L2 entries say of each subcluster what it shows
+  bool external_data = false;   ///< standard clusters are in a file of their own, each at its guest offset
+  bool raw_data = false;        ///< and that file by itself is the disk: what reads as zeros here is zeros there
 
   constexpr std::uint64_t cluster_size() const { return 1ull << cluster_bits; }
-  constexpr std::uint64_t l2_entries() const { return cluster_size() / 8; }  ///< in one L2 table (one cluster)
+  constexpr std::uint64_t l2_entry_size() const { return extended_l2 ? 16 : 8; }           ///< bytes
+  constexpr std::uint64_t l2_entries() const { return cluster_size() / l2_entry_size(); }  ///< in a table: one cluster
   constexpr std::uint64_t bytes_per_l2_table() const { return l2_entries() << cluster_bits; }  ///< of the guest's disk
   constexpr unsigned refcount_bits() const { return 1u << refcount_order; }
   constexpr std::uint64_t refcount_max() const { return refcount_order == 6 ? ~0ull : (1ull << refcount_bits()) - 1; }
@@ -39,6 +45,7 @@ struct Geometry {
   constexpr std::uint64_t within_cluster(GuestOffset at) const { return at.value & (cluster_size() - 1); }
   constexpr std::uint64_t within_cluster(HostOffset at) const { return at.value & (cluster_size() - 1); }
   constexpr bool is_cluster_aligned(HostOffset at) const { return within_cluster(at) == 0; }
+  constexpr std::uint64_t subcluster_size() const { return cluster_size() / subclusters_per_cluster; }  ///< bytes
   /// `extent` must not be empty.
   constexpr HostClusters clusters_touched(HostExtent extent) const {
     const HostCluster first = cluster_of(extent.at);

@@ -41,6 +41,10 @@ void read_version_3_fields(core::Bytes bytes, Header& header, const std::string&
   header.compatible_features = field64(bytes, header_field::compatible_features);
   header.autoclear_features = field64(bytes, header_field::autoclear_features);
   header.geometry.refcount_order = field32(bytes, header_field::refcount_order);
+  header.geometry.extended_l2 = (header.incompatible_features & incompatible::extended_l2) != 0;
+  header.geometry.external_data = (header.incompatible_features & incompatible::external_data_file) != 0;
+  header.geometry.raw_data =
+      header.geometry.external_data && (header.autoclear_features & autoclear::raw_external_data) != 0;
   header.length = field32(bytes, header_field::header_length);
   if (header.length < header_length_v3_min) fail(Errc::corrupt_image, name + ": the qcow2 header is too short");
 
@@ -70,6 +74,8 @@ void check_bounds(const Header& header, const std::string& name, HeaderUse use) 
   const Geometry& geometry = header.geometry;
   require(header.length <= geometry.cluster_size(), name, "the qcow2 header exceeds the cluster size");
   require(geometry.refcount_order <= 6, name, "the refcount width is larger than 64 bits");
+  require(!geometry.extended_l2 || geometry.subcluster_size() >= sector_size, name,
+          "the clusters are too small for extended L2 entries");
   require(header.size <= disk_size_max, name, "the disk size is too large");
   require(header.crypt_method <= crypt_method_max, name, "unknown encryption method");
   if (header.backing_file_offset != 0) {
@@ -84,7 +90,6 @@ void check_bounds(const Header& header, const std::string& name, HeaderUse use) 
   check_table_offset(header.refcount_table, geometry, name, "the refcount table offset is invalid");
   require(header.l1_entries <= l1_table_bytes_max / 8, name, "the L1 table is too large");
   check_table_offset(header.l1_table, geometry, name, "the L1 table offset is invalid");
-  // Extended L2 tables cover half as much, but such images are refused later by their feature's name.
   require(header.l1_entries >= geometry.l1_entries(header.size), name, "the L1 table is too small for the disk");
   require(header.snapshots <= snapshots_max, name, "the snapshot table is too large");
   if (header.snapshots != 0) {
@@ -123,9 +128,10 @@ void refuse_unserved(const Header& header, bool writable, const std::string& nam
   if ((bits & ~incompatible::known) != 0) {
     refuse("unknown incompatible feature bit " + std::to_string(std::countr_zero(bits & ~incompatible::known)));
   }
-  if ((bits & incompatible::external_data_file) != 0) refuse("images with an external data file are not supported");
-  if ((bits & incompatible::extended_l2) != 0) refuse("images with extended L2 entries are not supported");
   if (!writable) return;
+  if (header.geometry.external_data && header.snapshots != 0) {
+    refuse("it has snapshots beside an external data file, which cannot keep what they show; mount it read-only (-r)");
+  }
   if ((bits & incompatible::corrupt) != 0) {
     refuse("the image is marked corrupt; repair it with qemu-img check -r all, or mount it read-only (-r)");
   }
@@ -166,6 +172,14 @@ std::optional<BackingReference> find_backing(const Header& header, core::Bytes f
     if (found.type == extension::backing_format) reference.format = text(found.data);
   }
   return reference;
+}
+
+std::string find_data_file(const Header& header, core::Bytes first_cluster, const std::string& name) {
+  for (const HeaderExtension& found : parse_extensions(header, first_cluster, name)) {
+    if (found.type != extension::data_file_name || found.data.empty()) continue;
+    return {reinterpret_cast<const char*>(found.data.data()), found.data.size()};
+  }
+  return {};
 }
 
 namespace {

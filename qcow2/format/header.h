@@ -122,6 +122,9 @@ struct BackingReference {
 /// Nothing where the image has none. Throws corrupt_image where the name or an extension runs past the first cluster.
 std::optional<BackingReference> find_backing(const Header& header, core::Bytes first_cluster, const std::string& name);
 
+/// The name of the external data file, as stored; empty where the image says none.
+std::string find_data_file(const Header& header, core::Bytes first_cluster, const std::string& name);
+
 /// The first bytes of a new image, whole sectors: the header, an extension for the backing file's format and one that
 /// ends them, and the backing file's name. What says where those lie in `header` is not looked at.
 core::Buffer encode_header(const Header& header, const std::optional<BackingReference>& backing);

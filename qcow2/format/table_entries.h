@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <variant>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "qcow2/format/geometry.h"
 
@@ -30,8 +31,27 @@ constexpr std::uint64_t encode_l1_entry(HostOffset table) { return table.value |
 //                   |    0   |   1   | further 512-byte sectors | host byte offset |     x = 70 - cluster_bits
 //
 // A compressed fragment starts at any byte and ends somewhere within its last sector.
+//
+// With an external data file, offset 0 is its first cluster where `copied` is set, and no cluster is compressed.
+//
+// Extended entries have a second word, 0 for a compressed cluster. Else it says of each subcluster whether it reads as
+// zeros (bits 63..32, the last subcluster's first) or is allocated (bits 31..0); the first word's zero flag is not
+// used.
 
 inline constexpr std::uint64_t l2_entry_compressed = 1ull << 62;
+inline constexpr std::uint64_t l2_entry_zero = 1;  ///< version 3 only
+inline constexpr std::uint64_t standard_entry_reserved_mask =
+    ~(entry_copied | l2_entry_compressed | entry_offset_mask | l2_entry_zero);
+
+/// Of an extended entry's second word.
+inline constexpr std::uint64_t subclusters_allocated_mask = 0xffffffff;
+
+/// One entry of an L2 table, as stored.
+struct L2Entry {
+  std::uint64_t word = 0;
+  std::uint64_t subclusters = 0;  ///< the second word of an extended entry, else 0
+  bool operator==(const L2Entry&) const = default;
+};
 
 struct Unallocated {};
 
@@ -46,24 +66,46 @@ struct StandardCluster {
 struct CompressedCluster {
   HostExtent extent;  ///< from the first byte to the end of the last sector
 };
-using Placement = std::variant<Unallocated, ZeroCluster, StandardCluster, CompressedCluster>;
+/// Its subclusters are not all alike. A bit is a subcluster, bit 0 the first; none is set in both.
+struct MixedCluster {
+  HostOffset at;  ///< the host cluster that it owns; offset 0 where it owns none
+  std::uint32_t allocated = 0;
+  std::uint32_t zero = 0;
+};
+using Placement = std::variant<Unallocated, ZeroCluster, StandardCluster, CompressedCluster, MixedCluster>;
+
+/// What part of a cluster shows: bytes of its own, zeros, or what lies below the image.
+enum class Shows { data, zeros, below };
+
+struct ClusterPart {
+  Shows what = Shows::below;
+  std::uint64_t end = 0;  ///< byte of the cluster behind it
+};
+
+/// The part that byte `within` of the cluster belongs to.
+ClusterPart part_at(const Placement& placement, std::uint64_t within, const Geometry& geometry);
+
+/// The `index`th entry of a table or of a part of one, as the geometry has them.
+L2Entry load_l2_entry(core::Bytes table, std::size_t index, const Geometry& geometry);
+void store_l2_entry(core::MutableBytes table, std::size_t index, L2Entry entry, const Geometry& geometry);
 
 /// Accepts any bits: throws corrupt_image for those that no writer may leave. `version` 2 has no zero clusters.
-Placement decode_l2_entry(std::uint64_t entry, const Geometry& geometry, std::uint32_t version);
+Placement decode_l2_entry(L2Entry entry, const Geometry& geometry, std::uint32_t version);
 
-inline constexpr std::uint64_t l2_entry_unallocated = 0;
-inline constexpr std::uint64_t l2_entry_zero = 1;  ///< version 3 only
-inline constexpr std::uint64_t standard_entry_reserved_mask =
-    ~(entry_copied | l2_entry_compressed | entry_offset_mask | l2_entry_zero);
-
-/// What a compressed entry names, whether it can be true or not.
-HostExtent compressed_extent(std::uint64_t entry, const Geometry& geometry);
-/// `at` must be a cluster's start.
-std::uint64_t encode_standard_entry(HostOffset at);
+inline constexpr L2Entry l2_entry_unallocated{};
+/// Reads as zeros and owns nothing. Version 3 only.
+L2Entry encode_zero_entry(const Geometry& geometry);
+/// What a compressed entry's word names, whether it can be true or not.
+HostExtent compressed_extent(std::uint64_t word, const Geometry& geometry);
+/// `at` must be a cluster's start, in the file that the geometry has standard clusters in.
+L2Entry encode_standard_entry(HostOffset at, const Geometry& geometry);
 /// `extent` is the fragment's exact bytes: not empty, within the geometry's reach, not longer than a cluster.
-std::uint64_t encode_compressed_entry(HostExtent extent, const Geometry& geometry);
+L2Entry encode_compressed_entry(HostExtent extent, const Geometry& geometry);
 
-/// The host clusters that an L2 entry holds a reference to; count 0 where it holds none.
+/// It has a cluster for its data, whether they show or not, and whichever file it is in.
+bool has_place(const Placement& placement);
+
+/// The image's host clusters that an L2 entry holds a reference to; count 0 where it holds none.
 HostClusters clusters_referenced(const Placement& placement, const Geometry& geometry);
 
 }  // namespace qcow2

@@ -40,7 +40,9 @@ class Readers {
     Hold(Hold&& other) noexcept : readers_(std::exchange(other.readers_, nullptr)), place_(other.place_) {}
     Hold& operator=(Hold&&) = delete;
     ~Hold() {
-      if (readers_ != nullptr) readers_->held_.erase(place_);
+      if (readers_ == nullptr) return;
+      readers_->held_.erase(place_);
+      readers_->someone_left_.wake_all();
     }
 
    private:
@@ -48,6 +50,9 @@ class Readers {
     std::multiset<HostOffset>::iterator place_;
   };
   bool held(HostOffset cluster) const { return held_.contains(cluster); }
+  core::Awaitable<void> until_free(HostOffset cluster) {
+    while (held(cluster)) co_await someone_left_.wait();
+  }
 
   Ticket enter() {
     if (present_.empty()) present_.push_back(0);

@@ -11,20 +11,34 @@
 namespace qcow2 {
 namespace {
 
-void store_changes(const SliceChanges& changes, core::MutableBytes bytes) {
-  for (std::size_t i = 0; i < bytes.size() / 8; ++i) {
-    if (changes.changed[i]) core::store_big_endian(bytes, i * 8, changes.entries[i]);
+void store_changes(const SliceChanges& changes, core::MutableBytes bytes, const Geometry& geometry) {
+  for (std::size_t i = 0; i < bytes.size() / geometry.l2_entry_size(); ++i) {
+    if (changes.changed[i]) store_l2_entry(bytes, i, load_l2_entry(changes.entries, i, geometry), geometry);
   }
 }
+
+constexpr std::uint32_t version_with_zeros = 3;  // the lenient choice where the image's own is not known
 
 // Nothing but this L1 entry refers to it, so it may be written. Else, with a snapshot's, it is copied first.
 bool is_sole_table(std::uint64_t l1_entry) { return (l1_entry & entry_copied) != 0; }
 
 // What a shared table names is shared too, whatever it says.
-void clear_copied(core::MutableBytes table) {
-  for (std::size_t at = 0; at < table.size(); at += 8) {
-    core::store_big_endian(table, at, core::load_big_endian<std::uint64_t>(table, at) & ~entry_copied);
+L2Entry as_shared(L2Entry entry) { return {entry.word & ~entry_copied, entry.subclusters}; }
+
+void clear_copied(core::MutableBytes table, const Geometry& geometry) {
+  for (std::size_t i = 0; i < geometry.l2_entries(); ++i) {
+    store_l2_entry(table, i, as_shared(load_l2_entry(table, i, geometry)), geometry);
   }
+}
+
+// As QEMU, this program has each cluster of an external data file at its guest offset, and nobody else writes there.
+void require_own_place(L2Entry entry, GuestCluster cluster, const Geometry& geometry) {
+  const Placement placement = decode_l2_entry(entry, geometry, version_with_zeros);
+  const auto* standard = std::get_if<StandardCluster>(&placement);
+  const auto* mixed = std::get_if<MixedCluster>(&placement);
+  const HostOffset at = standard != nullptr ? standard->at : mixed != nullptr ? mixed->at : HostOffset{0};
+  if (at.value == 0 || at == data_file_base + geometry.start_of(cluster).value) return;
+  core::fail(core::Errc::corrupt_image, "a cluster of the external data file is not at its guest offset");
 }
 
 }  // namespace
@@ -36,8 +50,8 @@ GuestMap::GuestMap(core::Engine& engine, core::BlockFile& file, HeaderSector& he
       header_(header),
       clusters_(clusters),
       geometry_(geometry),
-      slice_entries_(std::min(geometry.cluster_size(), limits::slice_bytes) / 8),
-      slices_(file, slice_entries_ * 8, kept_bytes) {}
+      slice_entries_(std::min(geometry.cluster_size(), limits::slice_bytes) / geometry.l2_entry_size()),
+      slices_(file, slice_entries_ * geometry.l2_entry_size(), kept_bytes) {}
 
 core::Awaitable<void> GuestMap::open(Tables tables) {
   l1_at_ = tables.l1_at;
@@ -79,22 +93,25 @@ HostOffset GuestMap::published_table(std::uint64_t index) const {
 }
 
 HostOffset GuestMap::slice_offset(std::uint64_t slice, HostOffset table) const {
-  return table + slice * slice_entries_ % geometry_.l2_entries() * 8;
+  return table + slice * slice_entries_ % geometry_.l2_entries() * geometry_.l2_entry_size();
 }
 
-std::optional<std::uint64_t> GuestMap::find(GuestCluster cluster) {
+std::optional<L2Entry> GuestMap::find(GuestCluster cluster) {
   const std::uint64_t slice = slice_number(cluster);
   const std::size_t index = slice_index(cluster);
   for (const MapChanges* layer : {&open_, &staged_, &naming_}) {
     const auto changes = layer->slices.find(slice);
-    if (changes != layer->slices.end() && changes->second->changed[index]) return changes->second->entries[index];
+    if (changes != layer->slices.end() && changes->second->changed[index]) {
+      return load_l2_entry(changes->second->entries, index, geometry_);
+    }
   }
   const HostOffset table = published_table(geometry_.l1_index(cluster));
   if (table.value == 0) return l2_entry_unallocated;
   const SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
   if (resident == nullptr) return std::nullopt;
-  const auto entry = core::load_big_endian<std::uint64_t>(resident->bytes.span(), index * 8);
-  return is_sole_table(l1_[geometry_.l1_index(cluster)]) ? entry : entry & ~entry_copied;
+  const L2Entry entry = load_l2_entry(resident->bytes.span(), index, geometry_);
+  if (geometry_.external_data) require_own_place(entry, cluster, geometry_);
+  return is_sole_table(l1_[geometry_.l1_index(cluster)]) ? entry : as_shared(entry);
 }
 
 core::Awaitable<void> GuestMap::load(GuestCluster cluster) {
@@ -104,8 +121,8 @@ core::Awaitable<void> GuestMap::load(GuestCluster cluster) {
   co_await slices_.load(slice);
 }
 
-core::Awaitable<std::uint64_t> GuestMap::entry_of(GuestCluster cluster) {
-  std::optional<std::uint64_t> entry = find(cluster);
+core::Awaitable<L2Entry> GuestMap::entry_of(GuestCluster cluster) {
+  std::optional<L2Entry> entry = find(cluster);
   while (!entry) {
     co_await load(cluster);
     entry = find(cluster);
@@ -130,19 +147,20 @@ bool GuestMap::surely_unallocated(GuestCluster cluster, GuestCluster& end) const
   return true;
 }
 
-void GuestMap::set(GuestCluster cluster, std::uint64_t entry) {
-  const std::optional<std::uint64_t> old_entry = find(cluster);
+void GuestMap::set(GuestCluster cluster, L2Entry entry) {
+  const std::optional<L2Entry> old_entry = find(cluster);
   CHECK(old_entry.has_value());
-  // Entries that decode to nonsense were refused when they were read; version 3 is the lenient choice here.
-  lose(clusters_referenced(decode_l2_entry(*old_entry, geometry_, 3), geometry_));
+  // Entries that decode to nonsense were refused when they were read.
+  lose(clusters_referenced(decode_l2_entry(*old_entry, geometry_, version_with_zeros), geometry_));
   auto& changes = open_.slices[slice_number(cluster)];
   if (!changes) changes = std::make_unique<SliceChanges>();
   changes->changed.set(slice_index(cluster));
-  changes->entries[slice_index(cluster)] = entry;
+  store_l2_entry(changes->entries, slice_index(cluster), entry, geometry_);
   const std::uint64_t index = geometry_.l1_index(cluster);
   const bool needs_table = !is_sole_table(l1_entry(index, {&open_, &staged_, &naming_}));
   if (needs_table) open_.tables_wanted.insert(index);
-  if (needs_table || (entry != l2_entry_unallocated && entry != l2_entry_zero)) open_.names_new_space = true;
+  if (needs_table || (entry != l2_entry_unallocated && entry != encode_zero_entry(geometry_)))
+    open_.names_new_space = true;
 }
 
 void GuestMap::lose(HostClusters clusters) {
@@ -183,7 +201,7 @@ void GuestMap::store_staged(std::uint64_t l1_index, core::MutableBytes table) co
   for (std::uint64_t i = 0; i < slices; ++i) {
     const std::uint64_t slice = l1_index * slices + i;
     if (const auto changed = staged_.slices.find(slice); changed != staged_.slices.end()) {
-      store_changes(*changed->second, table.subspan(i * slices_.slice_size(), slices_.slice_size()));
+      store_changes(*changed->second, table.subspan(i * slices_.slice_size(), slices_.slice_size()), geometry_);
     }
   }
 }
@@ -193,7 +211,7 @@ bool GuestMap::staged_fills_table(std::uint64_t l1_index) const {
   const auto end = staged_.slices.lower_bound((l1_index + 1) * slices);
   for (auto changed = staged_.slices.lower_bound(l1_index * slices); changed != end; ++changed) {
     const auto& entries = changed->second->entries;
-    if (std::any_of(entries.begin(), entries.end(), [](std::uint64_t entry) { return entry != 0; })) return true;
+    if (std::any_of(entries.begin(), entries.end(), [](std::byte byte) { return byte != std::byte{0}; })) return true;
   }
   return false;
 }
@@ -211,7 +229,7 @@ core::Awaitable<void> GuestMap::write_new_tables() {
     core::Buffer content = core::Buffer::zeroed(geometry_.cluster_size());
     if (shared.value != 0) {
       co_await file_.read_at(shared, content.span());
-      clear_copied(content.span());
+      clear_copied(content.span(), geometry_);
     }
     const HostOffset table = co_await clusters_.allocate(1);
     slices_.forget(table, geometry_.cluster_size());
@@ -269,7 +287,7 @@ core::Awaitable<void> GuestMap::write_names() {
     pinned_.push_back(at);
     core::Buffer bytes(slices_.slice_size());
     std::copy_n(resident->bytes.data(), bytes.size(), bytes.data());
-    store_changes(*changes, bytes.span());
+    store_changes(*changes, bytes.span(), geometry_);
     writes.emplace_back(at, std::move(bytes));
   }
   if (!naming_.moved_l1) collect_l1_sectors(writes);
@@ -296,7 +314,7 @@ std::vector<HostClusters> GuestMap::settle() {
     if (!naming_changes_published_table(slice)) continue;
     const HostOffset table{l1_[l1_index_of_slice(slice)] & entry_offset_mask};
     SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
-    if (resident != nullptr) store_changes(*changes, resident->bytes.span());
+    if (resident != nullptr) store_changes(*changes, resident->bytes.span(), geometry_);
   }
   std::vector<HostClusters> lost = std::move(naming_.lost);
   if (naming_.moved_l1) {

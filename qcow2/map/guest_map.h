@@ -37,15 +37,15 @@ class GuestMap {
 
   /// The entry as of now, or nothing where its slice must be loaded first. Never suspends: what the caller does with
   /// the answer before its next suspension happens at the same instant.
-  std::optional<std::uint64_t> find(GuestCluster cluster);
+  std::optional<L2Entry> find(GuestCluster cluster);
   core::Awaitable<void> load(GuestCluster cluster);
   /// find(), after load() where that is needed. Does not suspend once it has the answer.
-  core::Awaitable<std::uint64_t> entry_of(GuestCluster cluster);
+  core::Awaitable<L2Entry> entry_of(GuestCluster cluster);
   /// True where no table and no change exists: all clusters up to `end` (possibly far beyond the disk) are unallocated.
   bool surely_unallocated(GuestCluster cluster, GuestCluster& end) const;
 
   /// Gives the cluster a new entry; the references of the old one are lost with this batch. find() must have answered.
-  void set(GuestCluster cluster, std::uint64_t entry);
+  void set(GuestCluster cluster, L2Entry entry);
   /// References that were taken for this batch and are not needed after all, or were outgrown.
   void lose(HostClusters clusters);
   void set_disk_size(std::uint64_t size);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <bitset>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -21,7 +22,7 @@ inline constexpr std::size_t slice_entries_max = limits::slice_bytes / 8;
 /// The changed entries of one slice of an L2 table.
 struct SliceChanges {
   std::bitset<slice_entries_max> changed;
-  std::array<std::uint64_t, slice_entries_max> entries{};  ///< as stored; meaningful where `changed`
+  std::array<std::byte, limits::slice_bytes> entries{};  ///< as stored; meaningful where `changed`
 };
 
 /// A larger L1 table, on its way to replace the present one.

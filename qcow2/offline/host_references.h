@@ -9,6 +9,12 @@
 
 namespace qcow2 {
 
+/// Whether a file of `file_size` bytes has what refers to `extent`: its last cluster may lack its end.
+constexpr bool is_within_file(HostExtent extent, std::uint64_t file_size, const Geometry& geometry) {
+  const std::uint64_t reach = file_size + geometry.cluster_size() - 1;
+  return extent.length <= reach && extent.at.value <= reach - extent.length;
+}
+
 /// Ownership  Borrows what it is given.
 /// Threads    One at a time.
 class HostReferences {
@@ -19,11 +25,11 @@ class HostReferences {
   const ReferenceCounts& counts() const { return counts_; }
 
   /// One more for every cluster that `extent` touches. False, and a corruption, where it reaches outside the file;
-  /// `who()` names what refers to it. The last cluster of an image may lack its end.
+  /// `who()` names what refers to it.
   template <class Who>
   bool add(HostExtent extent, Who who) {
     if (extent.length == 0) return true;
-    if (!within_file(extent)) {
+    if (!is_within_file(extent, file_size_, geometry_)) {
       findings_.corruption([&] { return say_outside(who(), extent); });
       return false;
     }
@@ -33,11 +39,6 @@ class HostReferences {
   }
 
  private:
-  bool within_file(HostExtent extent) const {
-    const std::uint64_t reach = file_size_ + geometry_.cluster_size() - 1;
-    return extent.length <= reach && extent.at.value <= reach - extent.length;
-  }
-
   void add_one(HostCluster cluster);
   static std::string say_outside(const std::string& who, HostExtent extent);
 

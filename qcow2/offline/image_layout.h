@@ -21,10 +21,7 @@ struct ImageLayout {
   std::optional<HostExtent> luks_header;
 
   const Geometry& geometry() const { return header.geometry; }
-  bool extended_l2() const { return (header.incompatible_features & incompatible::extended_l2) != 0; }
   bool external_data() const { return (header.incompatible_features & incompatible::external_data_file) != 0; }
-  std::uint64_t l2_entry_size() const { return extended_l2() ? 16 : 8; }
-  std::uint64_t l2_entries() const { return geometry().cluster_size() / l2_entry_size(); }
   std::uint64_t disk_size() const { return core::align_down(header.size, sector_size); }  ///< as it is served
 };
 

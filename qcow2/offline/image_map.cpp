@@ -11,7 +11,7 @@
 namespace qcow2 {
 namespace {
 
-constexpr std::uint64_t entry_bytes = 8;
+constexpr std::uint64_t table_entry_bytes = 8;          // of the L1 table
 constexpr std::uint64_t tables_read_at_once = 1 << 20;  // bytes of L2 tables that lie side by side
 
 // Joins what belongs together, and tells the visitor.
@@ -78,6 +78,17 @@ MapExtent extent_of(const Placement& placement, std::uint64_t start, std::uint64
   return extent;
 }
 
+// Its bytes from `within` on, which all show the same.
+MapExtent extent_of(const MixedCluster& mixed, Shows shows, std::uint64_t within, std::uint64_t length) {
+  constexpr ExtentKind kinds[] = {ExtentKind::standard, ExtentKind::zero, ExtentKind::unallocated};
+  MapExtent extent;
+  extent.length = length;
+  extent.kind = kinds[static_cast<std::size_t>(shows)];
+  if (mixed.at.value != 0) extent.host = mixed.at + within;
+  extent.stored = extent.host ? length : 0;
+  return extent;
+}
+
 [[noreturn]] void fail_naming(const ReadOnlyFile& file, const core::Error& error) {
   const std::string sentence = core::describe(error);
   core::fail(error.code(), sentence.starts_with(file.path()) ? sentence : file.path() + ": " + sentence);
@@ -95,6 +106,9 @@ ImageMap::ImageMap(const std::string& path) : ImageMap(ReadOnlyFile(path, ReadOn
 ImageMap::ImageMap(ReadOnlyFile file)
     : file_(std::move(file)), header_(parse_header(file_.read(HostOffset{0}, header_bytes_switched), file_.path())) {
   refuse_unserved(header_, false, file_.path());
+  if (!header_.geometry.external_data) return;
+  core::fail(core::Errc::unsupported_feature,
+             file_.path() + ": the map of an image with an external data file is not supported");
 }
 
 std::optional<BackingReference> ImageMap::backing() const {
@@ -133,7 +147,7 @@ class ImageMap::Walk final : public MapWalk {
   void tell_metadata() {
     const std::uint64_t cluster = geometry_.cluster_size();
     metadata(HostOffset{0}, cluster);
-    metadata(header_.l1_table, core::align_up(header_.l1_entries * entry_bytes, cluster));
+    metadata(header_.l1_table, core::align_up(header_.l1_entries * table_entry_bytes, cluster));
     metadata(header_.refcount_table, header_.refcount_table_clusters * cluster);
     for (std::uint64_t index = 0; index < stored_.table().size(); ++index) {
       if (const std::optional<HostOffset> block = stored_.block(index)) metadata(*block, cluster);
@@ -145,10 +159,10 @@ class ImageMap::Walk final : public MapWalk {
   }
 
   void read_l1(std::uint64_t entries) {
-    const std::vector<std::byte> bytes = file_.read_or_zeros(header_.l1_table, entries * entry_bytes);
+    const std::vector<std::byte> bytes = file_.read_or_zeros(header_.l1_table, entries * table_entry_bytes);
     l1_.resize(entries);
     for (std::uint64_t i = 0; i < entries; ++i) {
-      l1_[i] = decode_table_entry(core::load_big_endian<std::uint64_t>(bytes, i * entry_bytes), geometry_);
+      l1_[i] = decode_table_entry(core::load_big_endian<std::uint64_t>(bytes, i * table_entry_bytes), geometry_);
     }
   }
 
@@ -173,18 +187,38 @@ class ImageMap::Walk final : public MapWalk {
   }
 
   void tell_entries(core::Bytes tables, std::uint64_t start) {
-    for (std::size_t at = 0; at < tables.size() && start < size_; at += entry_bytes) {
-      const std::uint64_t entry = core::load_big_endian<std::uint64_t>(tables, at);
+    for (std::size_t i = 0; i * geometry_.l2_entry_size() < tables.size() && start < size_; ++i) {
       const std::uint64_t length = std::min(geometry_.cluster_size(), size_ - start);
+      const L2Entry entry = load_l2_entry(tables, i, geometry_);
       const Placement placement = decode_l2_entry(entry, geometry_, header_.version);
-      const MapExtent extent = extent_of(placement, start, length);
-      joiner_.add(extent);
-      if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
-        visitor_.used(HostUse::compressed, compressed->extent);
-      } else if (extent.host) {
-        visitor_.used(HostUse::standard, HostExtent{*extent.host, geometry_.cluster_size()});
+      if (const auto* mixed = std::get_if<MixedCluster>(&placement)) {
+        tell_parts(*mixed, start, length);
+      } else {
+        joiner_.add(extent_of(placement, start, length));
       }
+      tell_use(placement);
       start += length;
+    }
+  }
+
+  void tell_parts(const MixedCluster& mixed, std::uint64_t start, std::uint64_t length) {
+    for (std::uint64_t within = 0; within < length;) {
+      const ClusterPart part = part_at(mixed, within, geometry_);
+      const std::uint64_t end = std::min(part.end, length);
+      MapExtent extent = extent_of(mixed, part.what, within, end - within);
+      extent.start = start + within;
+      joiner_.add(extent);
+      within = end;
+    }
+  }
+
+  void tell_use(const Placement& placement) {
+    if (const auto* compressed = std::get_if<CompressedCluster>(&placement)) {
+      return visitor_.used(HostUse::compressed, compressed->extent);
+    }
+    const HostClusters clusters = clusters_referenced(placement, geometry_);
+    if (clusters.count != 0) {
+      visitor_.used(HostUse::standard, {geometry_.start_of(clusters.first), geometry_.cluster_size()});
     }
   }
 

@@ -52,7 +52,6 @@ class Switch {
         layout_(layout),
         geometry_(layout.geometry()),
         target_(target),
-        file_clusters_(geometry_.host_clusters(file.size())),
         before_(geometry_.host_clusters(file.size()), no_limit),
         after_(geometry_.host_clusters(file.size()), no_limit),
         space_(before_, after_) {}
@@ -89,19 +88,16 @@ class Switch {
 
   // ---- what there shall be, but for the tables of the disk
 
-  void require_in_file(HostOffset at) const {
-    if (geometry_.cluster_of(at).value < file_clusters_) return;
+  void require_in_file(HostExtent extent) const {
+    if (is_within_file(extent, file_.size(), geometry_)) return;
     fail(Errc::corrupt_image,
          file_.path() + ": something in it leads behind the end of the file, which no repair can bring back");
   }
 
   // Of what the image has already, nothing can lie behind the end of the file.
-  void refer_present(HostClusters clusters) {
-    if (clusters.count != 0) require_in_file(geometry_.start_of(clusters.first + (clusters.count - 1)));
-    for (std::uint64_t i = 0; i < clusters.count; ++i) refer(clusters.first + i);
-  }
   void refer_present(HostExtent extent) {
-    if (extent.length != 0) refer_present(geometry_.clusters_touched(extent));
+    require_in_file(extent);
+    refer(extent);
   }
 
   void refer(HostCluster cluster) {
@@ -132,7 +128,7 @@ class Switch {
     refer_present(layout_.bitmaps->extent);
     BitmapReader(file_, layout_).for_each([&](const StoredBitmap& bitmap) {
       refer_present(bitmap.table);
-      for (const HostOffset at : bitmap.clusters) refer_present({geometry_.cluster_of(at), 1});
+      for (const HostOffset at : bitmap.clusters) refer_present({at, geometry_.cluster_size()});
     });
   }
 
@@ -149,10 +145,10 @@ class Switch {
   void count_data(const std::vector<std::uint64_t>& l1) {
     for (const std::uint64_t table : l1) {
       if (table == 0) continue;
-      require_in_file(HostOffset{table});
+      require_in_file({HostOffset{table}, geometry_.cluster_size()});
       const std::vector<std::byte> bytes = file_.read_or_zeros(HostOffset{table}, geometry_.cluster_size());
-      for (std::size_t at = 0; at < bytes.size(); at += 8) {
-        refer_present(clusters_referenced(decode(load_word(bytes, at)), geometry_));
+      for (std::size_t i = 0; i < geometry_.l2_entries(); ++i) {
+        refer_present(referenced(load_l2_entry(bytes, i, geometry_)));
       }
     }
   }
@@ -166,7 +162,7 @@ class Switch {
 
   // ---- tables
 
-  Placement decode(std::uint64_t entry) const {
+  Placement decode(L2Entry entry) const {
     try {
       return decode_l2_entry(entry, geometry_, layout_.header.version);
     } catch (const core::Error& error) {
@@ -174,24 +170,45 @@ class Switch {
     }
   }
 
+  bool is_compressed(L2Entry entry) const {
+    return (entry.word & l2_entry_compressed) != 0 && !geometry_.external_data;
+  }
+
+  // What an entry leads to as a check counts it, also where a mount would not follow it.
+  HostExtent referenced(L2Entry entry) const {
+    if (is_compressed(entry)) return compressed_extent(entry.word, geometry_);
+    const HostClusters clusters = clusters_referenced(decode(without_crooked_zeros(entry)), geometry_);
+    return {geometry_.start_of(clusters.first), clusters.count << geometry_.cluster_bits};
+  }
+
+  // Zeros lose nothing with a cluster that is none.
+  L2Entry without_crooked_zeros(L2Entry entry) const {
+    if (geometry_.is_cluster_aligned(HostOffset{entry.word & entry_offset_mask})) return entry;
+    const bool zeros = geometry_.extended_l2 ? (entry.subclusters & subclusters_allocated_mask) == 0
+                                             : (entry.word & l2_entry_zero) != 0 && layout_.header.version >= 3;
+    if (!zeros) return entry;
+    return {geometry_.extended_l2 ? 0 : l2_entry_zero, entry.subclusters};
+  }
+
   // As the new counts have it, without bits that mean nothing.
-  std::uint64_t with_flags(std::uint64_t entry) const {
+  L2Entry with_flags(L2Entry stored) const {
+    if (is_compressed(stored)) return {stored.word & ~entry_copied, 0};
+    const L2Entry entry = without_crooked_zeros(stored);
     const Placement placement = decode(entry);
-    if (std::holds_alternative<CompressedCluster>(placement)) return entry & ~entry_copied;
-    const std::uint64_t bare = entry & ~(entry_copied | standard_entry_reserved_mask);
+    const std::uint64_t bare = entry.word & ~(entry_copied | standard_entry_reserved_mask);
     const HostClusters clusters = clusters_referenced(placement, geometry_);
-    if (clusters.count == 0) return bare | (entry & entry_copied);
-    return after_.get(clusters.first) == 1 ? bare | entry_copied : bare;
+    const bool copied = clusters.count == 0 ? (entry.word & entry_copied) != 0 : after_.get(clusters.first) == 1;
+    return {copied ? bare | entry_copied : bare, entry.subclusters};
   }
 
   // True where that is not what the table says already.
   bool set_flags(core::MutableBytes table) const {
     bool changed = false;
-    for (std::size_t at = 0; at < table.size(); at += 8) {
-      const std::uint64_t entry = load_word(table, at);
-      const std::uint64_t wanted = with_flags(entry);
+    for (std::size_t i = 0; i < geometry_.l2_entries(); ++i) {
+      const L2Entry entry = load_l2_entry(table, i, geometry_);
+      const L2Entry wanted = with_flags(entry);
       if (wanted == entry) continue;
-      core::store_big_endian(table, at, wanted);
+      store_l2_entry(table, i, wanted, geometry_);
       changed = true;
     }
     return changed;
@@ -302,8 +319,8 @@ class Switch {
     if (layout_.header.version >= 3) {
       const std::uint64_t features = layout_.header.incompatible_features & ~incompatible::dirty;
       core::store_big_endian(bytes, header_field::incompatible_features, features);
-      const std::uint64_t kept = target_.keeps_content ? layout_.header.autoclear_features & autoclear::bitmaps : 0;
-      core::store_big_endian(bytes, header_field::autoclear_features, kept);
+      const std::uint64_t kept = autoclear::raw_external_data | (target_.keeps_content ? autoclear::bitmaps : 0);
+      core::store_big_endian(bytes, header_field::autoclear_features, layout_.header.autoclear_features & kept);
     }
     writer_.write(HostOffset{0}, sector);
   }
@@ -322,7 +339,6 @@ class Switch {
   const ImageLayout& layout_;
   Geometry geometry_;
   const MetadataTarget& target_;
-  std::uint64_t file_clusters_;
   ReferenceCounts before_;
   ReferenceCounts after_;
   FreeSpace space_;

@@ -32,10 +32,19 @@ std::string next_id(const std::vector<Snapshot>& snapshots) {
   return std::to_string(largest + 1);
 }
 
+// A snapshot of the tables alone would show whatever the data file holds by then.
+ImageLayout layout_to_change(const ReadOnlyFile& file) {
+  ImageLayout layout = read_layout(file);
+  if (layout.external_data()) {
+    fail(Errc::unsupported_feature, file.path() + ": an image with an external data file has no snapshots");
+  }
+  return layout;
+}
+
 }  // namespace
 
 void create_snapshot(const ReadOnlyFile& file, ImageWriter& writer, const std::string& name, SnapshotTime now) {
-  const ImageLayout layout = read_layout(file);
+  const ImageLayout layout = layout_to_change(file);
   MetadataTarget target = as_it_is(file, layout);
   const auto clashes = [&](const Snapshot& snapshot) { return snapshot.id == name || snapshot.name == name; };
   if (std::any_of(target.snapshots.begin(), target.snapshots.end(), clashes)) {
@@ -58,7 +67,7 @@ void create_snapshot(const ReadOnlyFile& file, ImageWriter& writer, const std::s
 }
 
 void delete_snapshot(const ReadOnlyFile& file, ImageWriter& writer, const std::string& id_or_name) {
-  const ImageLayout layout = read_layout(file);
+  const ImageLayout layout = layout_to_change(file);
   MetadataTarget target = as_it_is(file, layout);
   const std::string id = named(file, target.snapshots, id_or_name).id;
   const auto same = [&id](const Snapshot& snapshot) { return snapshot.id == id; };
@@ -67,7 +76,7 @@ void delete_snapshot(const ReadOnlyFile& file, ImageWriter& writer, const std::s
 }
 
 void apply_snapshot(const ReadOnlyFile& file, ImageWriter& writer, const std::string& id_or_name) {
-  const ImageLayout layout = read_layout(file);
+  const ImageLayout layout = layout_to_change(file);
   MetadataTarget target = as_it_is(file, layout);
   const Snapshot& snapshot = named(file, target.snapshots, id_or_name);
   target.keeps_content = false;

@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::size_t l1_read_bytes = 1 << 20;
 constexpr std::size_t l2_read_bytes = 1 << 20;
-constexpr std::uint64_t subclusters_allocated_mask = 0xffffffff;  ///< the upper half: read as zeros
 
 std::uint64_t load_word(core::Bytes bytes, std::size_t offset) {
   return core::load_big_endian<std::uint64_t>(bytes, offset);
@@ -117,19 +116,14 @@ core::Bytes TableWalk::read_table(HostOffset at, std::size_t adjacent) {
 }
 
 void TableWalk::walk_l2(HostOffset at, core::Bytes table, std::uint64_t l1_index) {
-  const std::uint64_t entries = layout_.l2_entries();
-  const std::uint64_t entry_size = layout_.l2_entry_size();
+  const std::uint64_t entries = geometry_.l2_entries();
   const std::uint64_t first = (l1_index * entries) << geometry_.cluster_bits;
   const bool send = sink_ && (layout_.header.snapshots == 0 || sent_from_.insert(at.value).second);
   next_contiguous_ = {};
   fragments_.clear();
   for (std::uint64_t i = 0; i < entries; ++i) {
-    Entry entry;
-    entry.word = load_word(table, i * entry_size);
-    if (entry_size == 16) entry.subclusters = load_word(table, i * entry_size + 8);
-    if ((entry.word | entry.subclusters) == 0) continue;
-    entry.guest = GuestOffset{first + (i << geometry_.cluster_bits)};
-    visit_entry(entry);
+    const L2Entry entry = load_l2_entry(table, i, geometry_);
+    if (entry != l2_entry_unallocated) visit_entry({entry, GuestOffset{first + (i << geometry_.cluster_bits)}});
   }
   if (send && !fragments_.empty()) sink_(std::exchange(fragments_, {}));
 }
@@ -150,7 +144,7 @@ void TableWalk::visit_entry(const Entry& entry) {
 // In an external data file 0 is an offset like any other; COPIED, always set there, tells it from nothing at all.
 bool TableWalk::is_allocated(const Entry& entry) const {
   if ((entry.word & entry_offset_mask) != 0) return true;
-  const bool reads_as_zeros = !layout_.extended_l2() && (entry.word & l2_entry_zero) != 0;
+  const bool reads_as_zeros = !geometry_.extended_l2 && (entry.word & l2_entry_zero) != 0;
   return layout_.external_data() && !reads_as_zeros && (entry.word & entry_copied) != 0;
 }
 

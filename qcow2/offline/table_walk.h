@@ -6,6 +6,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "qcow2/format/table_entries.h"
 #include "qcow2/offline/host_references.h"
 #include "qcow2/offline/image_layout.h"
 #include "qcow2/offline/snapshot_table.h"
@@ -48,9 +49,7 @@ class TableWalk {
   const ClusterUse& use() const { return use_; }  ///< of the disk
 
  private:
-  struct Entry {
-    std::uint64_t word = 0;
-    std::uint64_t subclusters = 0;  ///< of extended entries: the second word
+  struct Entry : L2Entry {
     GuestOffset guest;
   };
 

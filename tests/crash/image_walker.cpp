@@ -10,6 +10,8 @@ constexpr std::size_t complaints_max = 8;
 constexpr std::uint64_t offset_mask = 0x00fffffffffffe00ull;
 constexpr std::uint64_t copied_bit = 1ull << 63;
 constexpr std::uint64_t compressed_bit = 1ull << 62;
+constexpr std::uint64_t all_subclusters_allocated = 0xffffffffull;
+constexpr std::uint64_t all_subclusters_zero = 0xffffffffull << 32;
 
 std::uint64_t big_endian(const std::byte* at, unsigned width) {
   std::uint64_t value = 0;
@@ -60,8 +62,11 @@ bool ImageWalker::parse_header(Walk& walk) {
   header_.snapshots_at = big_endian(head + 64, 8);
   const bool unserved = big_endian(head + 8, 8) != 0 || big_endian(head + 32, 4) != 0 || header_.snapshots > 100;
   const std::uint64_t features = big_endian(head + 72, 8);
-  if (unserved || features != (header_.zstd ? 8u : 0u)) complain(walk, "the header has unexpected features", features);
-  const std::uint64_t l1_span = cluster_size_ * (cluster_size_ / 8);
+  header_.extended = (features & 16) != 0;
+  if (unserved || (features & ~16ull) != (header_.zstd ? 8u : 0u)) {
+    complain(walk, "the header has unexpected features", features);
+  }
+  const std::uint64_t l1_span = cluster_size_ * l2_entries();
   const std::uint64_t l1_needed = header_.disk_size / l1_span + (header_.disk_size % l1_span != 0 ? 1 : 0);
   if (header_.l1_entries < l1_needed) complain(walk, "the L1 table is too short for a disk of", header_.disk_size);
   if (header_.l1_at % cluster_size_ != 0 || header_.refcount_table_at % cluster_size_ != 0) return false;
@@ -167,11 +172,25 @@ void ImageWalker::visit_l1(Walk& walk, std::uint64_t at, std::uint64_t l1_entrie
 }
 
 void ImageWalker::visit_l2(Walk& walk, std::uint64_t l1_index, std::uint64_t table) {
-  const std::uint64_t entries = cluster_size_ / 8;
-  for (std::uint64_t i = 0; i < entries; ++i) {
-    const std::uint64_t entry = load64(table + i * 8);
-    if (entry != 0) visit_entry(walk, l1_index * entries + i, entry);
+  for (std::uint64_t i = 0; i < l2_entries(); ++i) {
+    const std::uint64_t guest = l1_index * l2_entries() + i;
+    if (header_.extended) {
+      visit_extended(walk, guest, load64(table + i * 16), load64(table + i * 16 + 8));
+    } else if (const std::uint64_t entry = load64(table + i * 8); entry != 0) {
+      visit_entry(walk, guest, entry);
+    }
   }
+}
+
+// Whole clusters are all that is written here: as an entry without subclusters says it.
+void ImageWalker::visit_extended(Walk& walk, std::uint64_t guest, std::uint64_t entry, std::uint64_t subclusters) {
+  const bool compressed = (entry & compressed_bit) != 0;
+  if (subclusters == all_subclusters_zero && !compressed) return visit_entry(walk, guest, entry | 1);
+  if (subclusters != (compressed || entry == 0 ? 0 : all_subclusters_allocated)) {
+    complain(walk, "unexpected subclusters in the entry of guest cluster", guest);
+  }
+  if ((entry & 1) != 0 && !compressed) complain(walk, "a zero flag beside subclusters: guest cluster", guest);
+  if (entry != 0) visit_entry(walk, guest, entry);
 }
 
 void ImageWalker::visit_entry(Walk& walk, std::uint64_t guest, std::uint64_t entry) {
@@ -252,17 +271,18 @@ bool ImageWalker::read_cluster(core::Bytes image, std::uint64_t index, core::Mut
   image_ = image;
   if (!parse_header(walk) || target.size() != cluster_size_) return false;
   std::memset(target.data(), 0, target.size());
-  const std::uint64_t entries = cluster_size_ / 8;
-  const std::uint64_t l1_index = index / entries;
+  const std::uint64_t l1_index = index / l2_entries();
   const std::uint64_t table = l1_index < header_.l1_entries ? load64(header_.l1_at + l1_index * 8) & offset_mask : 0;
-  const std::uint64_t entry = table == 0 ? 0 : load64(table + index % entries * 8);
+  const std::uint64_t entry_at = table + index % l2_entries() * (header_.extended ? 16 : 8);
+  const std::uint64_t entry = table == 0 ? 0 : load64(entry_at);
   if ((entry & compressed_bit) != 0) {
     const Fragment fragment = fragment_of(entry);
     const std::uint64_t length = std::min(fragment.length, image.size() - std::min(image.size(), fragment.at));
     return FragmentDecoder::decode(image.subspan(fragment.at, length), target, header_.zstd);
   }
   const std::uint64_t at = entry & offset_mask;
-  if (at == 0 || (entry & 1) != 0) return true;
+  const bool zero = header_.extended ? load64(entry_at + 8) == all_subclusters_zero : (entry & 1) != 0;
+  if (at == 0 || zero) return true;
   const core::Bytes source = bytes(at, cluster_size_);
   std::memcpy(target.data(), source.data(), source.size());
   return true;

@@ -62,6 +62,7 @@ class ImageWalker {
   struct Header {
     unsigned cluster_bits = 0;
     unsigned refcount_order = 4;
+    bool extended = false;  ///< L2 entries of two words
     std::uint64_t disk_size = 0;
     std::uint64_t l1_entries = 0;
     std::uint64_t l1_at = 0;
@@ -81,6 +82,8 @@ class ImageWalker {
   void visit_snapshots(Walk& walk);
   void visit_l1(Walk& walk, std::uint64_t at, std::uint64_t entries);
   void visit_l2(Walk& walk, std::uint64_t l1_index, std::uint64_t table);
+  std::uint64_t l2_entries() const { return cluster_size_ / (header_.extended ? 16 : 8); }
+  void visit_extended(Walk& walk, std::uint64_t guest, std::uint64_t entry, std::uint64_t subclusters);
   void visit_entry(Walk& walk, std::uint64_t guest, std::uint64_t entry);
   void visit_compressed(Walk& walk, std::uint64_t guest, std::uint64_t entry);
   void compare_counts(Walk& walk);

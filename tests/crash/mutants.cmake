@@ -129,7 +129,7 @@ add_mutant(readers_not_awaited qcow2/flow/commit.cpp "space is reused under a re
 ]] "")
 
 add_mutant(overwrite_not_barriered qcow2/flow/placer.cpp "an overwrite in place is called durable without a barrier"
-"  overwritten_ = true;\n" "")
+"cluster.bytes);\n  overwritten_ = true;\n" "cluster.bytes);\n")
 
 add_mutant(tables_beside_names qcow2/map/guest_map.cpp "new L2 and L1 tables are written beside what names them (I4)"
 [[  co_await write_all(engine_, file_, std::move(writes));
@@ -160,11 +160,11 @@ add_mutant(later_tables_named qcow2/map/guest_map.cpp "a batch's L1 sectors name
 ]])
 
 add_mutant(later_entries_named qcow2/map/guest_map.cpp "a batch's L2 slices name data of the batch beside it (I1)"
-[[    store_changes(*changes, bytes.span());
+[[    store_changes(*changes, bytes.span(), geometry_);
     writes.emplace_back(at, std::move(bytes));
-]] [[    store_changes(*changes, bytes.span());
+]] [[    store_changes(*changes, bytes.span(), geometry_);
     if (const auto later = staged_.slices.find(slice); later != staged_.slices.end()) {
-      store_changes(*later->second, bytes.span());
+      store_changes(*later->second, bytes.span(), geometry_);
     }
     writes.emplace_back(at, std::move(bytes));
 ]])

@@ -101,25 +101,26 @@ Profile draw_profile(std::uint64_t seed) {
   profile.sessions = static_cast<unsigned>(random.chance(40) ? random.between(2, 3) : 1);
   profile.marked = random.chance(50);
   profile.snapshots = profile.create.refcount_bits >= 16 && random.chance(40);
+  profile.create.extended_l2 = shape.cluster_size >= 16384 && random.chance(40);
   return profile;
 }
 
 std::string Profile::text() const {
   return "cluster " + std::to_string(create.cluster_size) + ", refcount bits " + std::to_string(create.refcount_bits) +
-         (create.compression == qcow2::CompressionType::zstd ? ", zstd" : ", zlib") + ", disk " +
-         std::to_string(create.size) + ", block " + std::to_string(block_size) + ", sector " +
-         std::to_string(sector_size) + ", full refcount blocks " + std::to_string(full_blocks) + ", sessions " +
-         std::to_string(sessions) + (snapshots ? " with snapshots" : "") + ", area " + std::to_string(habits.area) +
-         ", far " + std::to_string(habits.far) + ", actors " + std::to_string(habits.actors) + ", operations " +
-         std::to_string(habits.operations);
+         (create.compression == qcow2::CompressionType::zstd ? ", zstd" : ", zlib") +
+         (create.extended_l2 ? ", extended L2" : "") + ", disk " + std::to_string(create.size) + ", block " +
+         std::to_string(block_size) + ", sector " + std::to_string(sector_size) + ", full refcount blocks " +
+         std::to_string(full_blocks) + ", sessions " + std::to_string(sessions) + (snapshots ? " with snapshots" : "") +
+         ", area " + std::to_string(habits.area) + ", far " + std::to_string(habits.far) + ", actors " +
+         std::to_string(habits.actors) + ", operations " + std::to_string(habits.operations);
 }
 
 Image make_image(const Profile& profile) {
   static std::map<std::string, Image> made;
   const qcow2::CreateOptions& create = profile.create;
   const std::string key = std::to_string(create.cluster_size) + "/" + std::to_string(create.refcount_bits) + "/" +
-                          std::to_string(static_cast<int>(create.compression)) + "/" + std::to_string(create.size) +
-                          "/" + std::to_string(profile.full_blocks);
+                          std::to_string(static_cast<int>(create.compression)) + (create.extended_l2 ? "x" : "") + "/" +
+                          std::to_string(create.size) + "/" + std::to_string(profile.full_blocks);
   const auto known = made.find(key);
   if (known != made.end()) return known->second;
   const ScratchFile file("fresh");

@@ -322,7 +322,7 @@ core::Awaitable<bool> SimulatedDisk::reserve(core::FileOffset at, std::uint64_t 
   co_return true;
 }
 
-core::Awaitable<void> SimulatedDisk::punch(core::FileOffset at, std::uint64_t length) {
+core::Awaitable<bool> SimulatedDisk::punch(core::FileOffset at, std::uint64_t length) {
   const int error = next_fault(Kind::punch);
   // A hole has the whole sectors of its range; zeros are written to the rest by the file system, which is the same to
   // us as keeping it.
@@ -345,6 +345,7 @@ core::Awaitable<void> SimulatedDisk::punch(core::FileOffset at, std::uint64_t le
   };
   co_await core::run(engine_.io(), job);
   if (error != 0) core::fail_errno(error, "punching fails as ordered");
+  co_return true;
 }
 
 // ---- what a power cut leaves open

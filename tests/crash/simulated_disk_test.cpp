@@ -46,6 +46,10 @@ class SimulatedDiskTest : public testing::Test {
     co_await disk.write_at(core::FileOffset{at}, source);
   }
   int write(std::uint64_t at, const Image& bytes) { return run(writing(at, bytes)); }
+  core::Awaitable<void> punching(std::uint64_t at, std::uint64_t length) {
+    co_await disk.punch(core::FileOffset{at}, length);
+  }
+  int punch(std::uint64_t at, std::uint64_t length) { return run(punching(at, length)); }
 
   crash::SeededEngine engine{1};
   SimulatedDisk disk;
@@ -98,7 +102,7 @@ TEST_F(SimulatedDiskTest, TheLengthIsPendingByItself) {
 }
 
 TEST_F(SimulatedDiskTest, AHoleIsPendingAndThenZeros) {
-  EXPECT_EQ(run(disk.punch(core::FileOffset{512}, 1024)), 0);
+  EXPECT_EQ(punch(512, 1024), 0);
   ASSERT_EQ(disk.pending().holes.size(), 1u);
   EXPECT_EQ((*disk.pending().durable)[512], std::byte{'o'});
   EXPECT_EQ(run(disk.barrier()), 0);
@@ -136,7 +140,7 @@ TEST_F(SimulatedDiskTest, HasNoMoreSpaceThanItsCapacity) {
   EXPECT_EQ(write(0, filled(512, 'a')), 0) << "takes no new space";
   EXPECT_EQ(write(4096, filled(1024, 'a')), 0);
   EXPECT_EQ(write(8192, filled(512, 'a')), ENOSPC);
-  EXPECT_EQ(run(disk.punch(core::FileOffset{0}, 1024)), 0);
+  EXPECT_EQ(punch(0, 1024), 0);
   EXPECT_EQ(write(8192, filled(512, 'a')), 0);
 }
 

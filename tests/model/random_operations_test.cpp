@@ -21,6 +21,7 @@ struct Shape {
   qcow2::CompressionType compression;
   std::uint64_t disk_size;
   unsigned refcount_bits = 16;
+  bool extended_l2 = false;
 };
 
 void PrintTo(const Shape& shape, std::ostream* out) {
@@ -41,6 +42,7 @@ class Model {
     options.cluster_size = shape.cluster_size;
     options.compression = shape.compression;
     options.refcount_bits = shape.refcount_bits;
+    options.extended_l2 = shape.extended_l2;
     qcow2::create_image(image_, options);
     mount();
   }
@@ -221,11 +223,14 @@ INSTANTIATE_TEST_SUITE_P(
         Shape{2097152, zstd, 24 << 20},
         // Narrow counts fill up after a fragment or three; wide ones make blocks and their table grow often.
         Shape{512, zlib, 4 << 20, 64}, Shape{512, zlib, 1 << 20, 1}, Shape{4096, zlib, 4 << 20, 2},
-        Shape{65536, zlib, 8 << 20, 1}),
+        Shape{65536, zlib, 8 << 20, 1},
+        // Two words an entry.
+        Shape{16384, zlib, 8 << 20, 16, true}),
     [](const testing::TestParamInfo<Shape>& row) {
       return std::to_string(row.param.cluster_size) +
              (row.param.compression == qcow2::CompressionType::zlib ? "zlib" : "zstd") +
-             (row.param.refcount_bits == 16 ? "" : "refcount" + std::to_string(row.param.refcount_bits));
+             (row.param.refcount_bits == 16 ? "" : "refcount" + std::to_string(row.param.refcount_bits)) +
+             (row.param.extended_l2 ? "extended" : "");
     });
 
 }  // namespace

@@ -182,8 +182,7 @@ class Repairs(CheckCase):
         return done
 
     def test_damaged_images_of_every_kind(self):
-        images = {name: read_file(path) for name, path in self.all_kinds().items()
-                  if not name.startswith(("extended", "data-file"))}
+        images = {name: read_file(path) for name, path in self.all_kinds().items()}
         outcomes = collections.Counter()
         for name, sound in images.items():
             for seed in range(scaled(12, 2)):
@@ -200,7 +199,8 @@ class Repairs(CheckCase):
         status, before = verdict_of_qemu(path).status, self.content_of(path)
         bytes_before = read_file(path)
         done = self.repair(path)
-        self.assertEqual(self.content_of(path), before)
+        if before is not None:  # else QEMU stopped at a cluster that it can read now
+            self.assertEqual(self.content_of(path), before)
         if done.returncode == 0:
             self.assertEqual(verdict_of_qemu(path).status, 0)
             self.assertEqual(self.verdict(path).status, 0)
@@ -209,8 +209,15 @@ class Repairs(CheckCase):
         self.assertEqual(self.repair(path).returncode, done.returncode)
         if done.stderr:
             self.assertEqual(read_file(path), bytes_before)
+            self.must_be_beyond_qemu_too(path, done.stderr)
             return "left"
         return "mended in part"
+
+    def must_be_beyond_qemu_too(self, path, reason):
+        """Or QEMU mends it by giving up a snapshot whose L1 table it does not find, with all that only that one has."""
+        run("qemu-img", "check", "-q", "-r", "all", path, expect=None)
+        if verdict_of_qemu(path).status == 0:
+            self.assertIn("an L1 table cannot be where the image says", reason)
 
     def leaking(self):
         image = self.rewritten("leaking")

@@ -2,6 +2,7 @@
 """Images that show through to backing files, and images with internal snapshots: read, written, grown and shrunk, and
 what lies below or was taken stays as it was. QEMU judges every byte."""
 
+import json
 import os
 import random
 
@@ -34,9 +35,105 @@ class Layered(harness.MountCase):
             os.truncate(disk, size)
         self.assert_same_bytes(daemon.disk, raw)
 
+    def data_extents(self, disk):
+        """[(begin, end)] of what is not said to be a hole."""
+        found, at = [], 0
+        with open(disk, "rb") as file:
+            while at < os.path.getsize(disk):
+                try:
+                    data = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                except OSError:
+                    break
+                at = os.lseek(file.fileno(), data, os.SEEK_HOLE)
+                found.append((data, at))
+        return found
+
+    def assert_holes_are_zeros(self, disk, twin):
+        with open(twin, "rb") as file:
+            begin = 0
+            for data, end in [*self.data_extents(disk), (os.path.getsize(twin),) * 2]:
+                file.seek(begin)
+                self.assertEqual(file.read(data - begin).count(0), data - begin, (begin, data))
+                begin = end
+
     def copy_of(self, path, name):
         run("cp", "--sparse=always", path, self.path(name))
         return self.path(name)
+
+
+class Subclusters(Layered):
+    """Clusters that QEMU wrote a part of: the rest of them shows zeros, or what lies below."""
+
+    def image_of_qemu(self, name, cluster, below, size):
+        image, raw = self.path(f"{name}.qcow2"), self.path(f"{name}.raw")
+        base = content.write_file(self.path(f"{name}-base.raw"), content.mixed(size, name) if below else b"")
+        os.truncate(base, size)
+        run("cp", "--sparse=always", base, raw)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"extended_l2=on,cluster_size={cluster}",
+            *(["-F", "raw", "-b", os.path.basename(base)] if below else []), image, size)
+        self.write_by_qemu(image, raw, name, cluster)
+        return image, raw
+
+    def write_by_qemu(self, image, raw, seed, cluster):
+        source = random.Random(f"subclusters {seed}")
+        size, sub = os.path.getsize(raw), cluster // 32
+        commands = []
+        for number in range(scaled(60, 30)):
+            length = min(sub * source.randint(1, 40), size // 4)
+            offset = sub * source.randrange((size - length) // sub)
+            if number % 5 == 4:  # compressed clusters beside them; only where nothing is yet, as QEMU has it
+                command = f"write -c -P {number} {offset // cluster * cluster} {cluster}"
+                run("qemu-io", "-c", command, image, expect=None)
+                run("qemu-img", "convert", "-O", "raw", image, raw)
+                continue
+            how = f"write -P {1 + number}" if number % 3 else "write -z"
+            for disk, kind in ((image, "qcow2"), (raw, "raw")):
+                run("qemu-io", "-f", kind, "-c", f"{how} {offset} {length}", disk)
+
+    def test_mixed_clusters(self):
+        for cluster in (16 * KiB, 64 * KiB, 2 * MiB):
+            for below in (False, True):
+                with self.subTest(cluster=cluster, below=below):
+                    size = max(4 * MiB, 6 * cluster) + 3 * 512
+                    image, twin = self.image_of_qemu(f"mixed-{cluster}-{below}", cluster, below, size)
+                    if not below:
+                        theirs = json.loads(run("qemu-img", "map", "-f", "qcow2", "--output=json", image).stdout)
+                        self.assertGreater(len(theirs), 10)
+                        ours = json.loads(run(harness.QCOWFS, "map", "--json", image).stdout)
+                        self.assertEqual([{key: extent[key] for key in extent if key in theirs[0] or key == "offset"}
+                                          for extent in ours], theirs)
+                    for turn in range(2):
+                        daemon = self.mount(image)
+                        self.assert_same_bytes(daemon.disk, twin)
+                        self.assert_holes_are_zeros(daemon.disk, twin)
+                        self.write_about(daemon, twin, (cluster, below, turn), 12)
+                        self.assert_holes_are_zeros(daemon.disk, twin)
+                        daemon.unmount()
+                        self.judge(image, twin)
+                        run(harness.QCOWFS, "check", "--data", image)
+                        self.write_by_qemu(image, twin, (cluster, below, turn), cluster)
+                        self.judge(image, twin)
+
+    def test_a_hole_ends_where_a_subcluster_is_written(self):
+        image = self.create_by_qemu(MiB, "extended_l2=on")
+        run("qemu-io", "-c", "write -P 1 70k 2k", "-c", "write -P 1 120k 4k", "-c", "write -z 200k 2k", image)
+        daemon = self.mount(image, "ro")
+        self.assertEqual(self.data_extents(daemon.disk), [(70 * KiB, 72 * KiB), (120 * KiB, 124 * KiB)])
+        daemon.unmount()
+
+    def test_our_own_image_is_one_for_qemu(self):
+        image, twin = self.path("own.qcow2"), self.twin(8 * MiB)
+        run(harness.QCOWFS, "create", "--extended-l2", "--cluster-size", "16k", image, 8 * MiB)
+        self.assertTrue(self.info(image)["format-specific"]["data"]["extended-l2"])
+        for turn in range(3):
+            daemon = self.mount(image)
+            self.write_about(daemon, twin, ("own", turn))
+            daemon.unmount()
+            self.judge(image, twin)
+            self.write_by_qemu(image, twin, ("own", turn), 16 * KiB)
+        self.refused(harness.QCOWFS, "create", "--extended-l2", "--cluster-size", "8k", self.path("x"), "1m",
+                     says="at least 16 KiB")
+        self.refused(harness.QCOWFS, "create", "--extended-l2", "--v2", self.path("x"), "1m", says="version 2")
 
 
 class Backing(Layered):
@@ -140,17 +237,7 @@ class Backing(Layered):
         image = self.overlay(base, "sparse-top")
         daemon = self.mount(image)
         harness.write_at(daemon.disk, 5 * MiB, content.text(64 * KiB, 2))
-        fd = os.open(daemon.disk, os.O_RDONLY)
-        found, at = [], 0
-        while at < 8 * MiB:
-            try:
-                data = os.lseek(fd, at, os.SEEK_DATA)
-            except OSError:
-                break
-            at = os.lseek(fd, data, os.SEEK_HOLE)
-            found.append((data, at))
-        os.close(fd)
-        self.assertEqual(found, [(2 * MiB, 2 * MiB + 64 * KiB), (5 * MiB, 5 * MiB + 64 * KiB)])
+        self.assertEqual(self.data_extents(daemon.disk), [(2 * MiB, 2 * MiB + 64 * KiB), (5 * MiB, 5 * MiB + 64 * KiB)])
         daemon.unmount()
 
 
@@ -509,8 +596,8 @@ class SnapshotVerb(Layered):
         self.refused(*verb, "create", image, "x", names=[image], says="in use")
         daemon.unmount()
         self.assertEqual(run("sha256sum", image).stdout, before)
-        extended = self.create_by_qemu(MiB, "extended_l2=on", "extended.qcow2")
-        self.refused(*verb, "create", extended, "x", names=[extended], says="extended L2")
+        apart = self.create_by_qemu(MiB, f"data_file={self.path('data.raw')}", "apart.qcow2")
+        self.refused(*verb, "create", apart, "x", names=[apart], says="external data file")
 
 
 if __name__ == "__main__":

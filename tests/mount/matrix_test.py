@@ -12,7 +12,8 @@ from harness import KiB, MiB, QCOWFS, run, scaled
 
 AXES = {
     "version": ("2", "3"),
-    "cluster": (512, 1 * KiB, 4 * KiB, 64 * KiB, 256 * KiB, 2 * MiB),
+    "cluster": (512, 1 * KiB, 4 * KiB, 16 * KiB, 64 * KiB, 256 * KiB, 2 * MiB),
+    "entries": ("standard", "extended"),
     "compression": ("zlib", "zstd"),
     "below": ("nothing", "raw", "qcow2", "chain"),
     "snapshots": (0, 2),
@@ -32,7 +33,9 @@ def draws(count):
         candidates = [{axis: source.choice(values) for axis, values in AXES.items()} for _ in range(40)]
         for candidate in candidates:
             if candidate["version"] == "2":
-                candidate.update(compression="zlib", refcounts=16)
+                candidate.update(compression="zlib", refcounts=16, entries="standard")
+            if candidate["entries"] == "extended" and candidate["cluster"] < 16 * KiB:
+                candidate.update(cluster=source.choice((16 * KiB, 64 * KiB, 256 * KiB, 2 * MiB)))
         best = max(candidates, key=lambda kind: len(wanted & set(itertools.combinations(kind.items(), 2))))
         wanted -= set(itertools.combinations(best.items(), 2))
         drawn.append(best)
@@ -53,7 +56,7 @@ class Matrix(harness.MountCase):
         run("qemu-img", "convert", "-c", "-O", "qcow2", raw, self.path(base))
         for depth in range(2 if kind == "chain" else 0):
             upper = f"{name}-{depth}.qcow2"
-            small = {"version": "3", "cluster": 4 * KiB, "compression": "zstd", "refcounts": 16}
+            small = {"version": "3", "cluster": 4 * KiB, "entries": "standard", "compression": "zstd", "refcounts": 16}
             self.make("qcowfs", small, upper, base, "qcow2", size)
             base = upper
             self.work(self.path(base), raw, f"{name} {depth}", 6)
@@ -64,10 +67,12 @@ class Matrix(harness.MountCase):
         if maker == "qcowfs":
             run(QCOWFS, "create", "--cluster-size", kind["cluster"], "--compression", kind["compression"],
                 "--refcount-bits", kind["refcounts"], *(["--v2"] if kind["version"] == "2" else []),
+                *(["--extended-l2"] if kind["entries"] == "extended" else []),
                 *(["--backing", base, "--backing-format", base_format] if base else []), image, size)
             return image
         options = [f"cluster_size={kind['cluster']}", f"refcount_bits={kind['refcounts']}",
                    f"compression_type={kind['compression']}", f"compat={'0.10' if kind['version'] == '2' else '1.1'}"]
+        options += ["extended_l2=on"] if kind["entries"] == "extended" else []
         run("qemu-img", "create", "-q", "-f", "qcow2", "-o", ",".join(options),
             *(["-b", base, "-F", base_format] if base else []), image, size)
         return image
@@ -89,6 +94,19 @@ class Matrix(harness.MountCase):
         self.assert_same_bytes(daemon.disk, raw)
         daemon.unmount()
 
+    def work_of_qemu(self, image, raw, seed):
+        """What QEMU leaves: standard clusters and, of extended entries, some that are so and others that are not."""
+        source = random.Random(f"matrix of QEMU {seed}")
+        size = os.path.getsize(raw)
+        commands = []
+        for _ in range(12):
+            length = 512 * source.randint(1, 96)
+            offset = 512 * source.randrange((size - length) // 512)
+            how = "write -z" if source.random() < 0.3 else f"write -P {source.randrange(1, 256)}"
+            commands += ["-c", f"{how} {offset} {length}"]
+        for disk, disk_format in ((image, "qcow2"), (raw, "raw")):
+            run("qemu-io", "-f", disk_format, *commands, disk)
+
     def take_snapshot(self, maker, image, name):
         if maker == "qcowfs":
             run(QCOWFS, "snapshot", "create", image, name)
@@ -105,6 +123,7 @@ class Matrix(harness.MountCase):
         name = f"m{number}"
         base, base_format, raw = self.below(kind["below"], size, name)
         image = self.make(kind["maker"], kind, f"{name}.qcow2", base, base_format, size)
+        self.work_of_qemu(image, raw, number)
         self.work(image, raw, number, 10)
         self.must_be_sound(image, raw)
         taken = {}
@@ -113,6 +132,7 @@ class Matrix(harness.MountCase):
             self.take_snapshot(maker, image, f"s{snapshot}")
             taken[f"s{snapshot}"] = self.path(f"{name}-s{snapshot}.raw")
             run("cp", "--sparse=always", raw, taken[f"s{snapshot}"])
+            self.work_of_qemu(image, raw, (number, snapshot))
             self.work(image, raw, (number, snapshot), 10)
             self.must_be_sound(image, raw)
         for snapshot, was in taken.items():

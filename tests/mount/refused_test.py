@@ -39,9 +39,6 @@ class Refused(harness.MountCase):
         image = self.create_by_qemu(4 * MiB, f"data_file={self.path('data.raw')}")
         self.must_refuse(image, "data file")
 
-    def test_extended_l2_entries(self):
-        self.must_refuse(self.create_by_qemu(4 * MiB, "extended_l2=on"), "extended L2|subcluster")
-
     def test_encryption(self):
         for kind in ("luks", "aes"):
             self.must_refuse(self.create_encrypted(kind), "encrypt")

@@ -331,6 +331,11 @@ class Compare(VerbCase):
         images["zero"] = self.path("zero.qcow2")
         run("qemu-img", "convert", "-O", "qcow2", hole, images["zero"])
         run("qemu-io", "-c", "write -z 3M 1M", images["zero"])
+        images["subclusters"] = self.path("subclusters.qcow2")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "extended_l2=on", "-b", raw, "-F", "raw",
+            images["subclusters"], 4 * MiB)
+        part = self.write("part", data[MiB:MiB + 2 * KiB])
+        run("qemu-io", "-c", f"write -s {part} 1M 2k", images["subclusters"])
         for name, below in (("over", "standard"), ("far over", "over"), ("over compressed", "compressed")):
             images[name] = self.path(f"{name}.qcow2")
             run("qemu-img", "create", "-q", "-f", "qcow2", "-b", images[below], "-F", "qcow2", images[name])
@@ -479,7 +484,7 @@ class Map(VerbCase):
     def test_chains_of_three(self):
         base = self.create_by_qemu(20 * MiB, "cluster_size=4k", name="base")
         self.change(base, "write -P 1 0 2M", "write -c -P 2 4M 64k", "write -z 8M 1M", "write -P 3 12M 100k")
-        middle = self.derive(base, "middle", options="cluster_size=2M")
+        middle = self.derive(base, "middle", options="cluster_size=2M,extended_l2=on")
         self.change(middle, "write -P 4 1M 512", "write -c -P 5 6M 2M", "write -z -u 12M 2M")
         top = self.derive(middle, "top", options="cluster_size=512")
         self.change(top, "write -P 6 700k 512", "write -z 6M 1M", "write -P 7 12M 64k", "discard 0 64k")
@@ -532,10 +537,11 @@ class Map(VerbCase):
             self.derive(files[0], files[1], backing_format="raw")
         else:
             self.create_by_qemu(sizes[0], f"cluster_size={source.choice(['512', '4k', '64k'])}", name=files[0])
-            self.derive(files[0], files[1], sizes[1], f"cluster_size={source.choice(['512', '8k', '2M'])}")
+            cluster_size = source.choice(["512", "8k", "2M,extended_l2=on"])
+            self.derive(files[0], files[1], sizes[1], f"cluster_size={cluster_size}")
         self.change(files[0] if len(files) > 2 else files[1], *self.any_changes(source, sizes[0]))
         if len(files) > 2:
-            self.derive(files[1], files[2], sizes[2])
+            self.derive(files[1], files[2], sizes[2], f"extended_l2={source.choice(['on', 'off'])}")
             self.change(files[2], *self.any_changes(source, sizes[2]))
         return files[-1]
 
@@ -619,6 +625,7 @@ class Preallocation(VerbCase):
 
     def test_an_empty_disk_all_of_whose_clusters_are_there(self):
         for size, options in ((64 * MiB, []), (3 * MiB + 512, ["--cluster-size", "512"]), (0, []), (512, ["--v2"]),
+                              (5 * MiB, ["--extended-l2", "--cluster-size", "16k"]),
                               (50 * MiB, ["--cluster-size", "2M", "--refcount-bits", "1", "--compression", "zstd"])):
             for how in self.HOWS:
                 with self.subTest(how=how, size=size, options=options):
@@ -639,7 +646,8 @@ class Preallocation(VerbCase):
         self.assertFalse(json.loads(run("qemu-img", "map", "--output=json", empty).stdout)[0]["present"])
 
     def test_what_is_written_is_compressed_and_frees_its_cluster(self):
-        for options in ([], ["--cluster-size", "4k", "--compression", "zstd"], ["--cluster-size", "2M", "--v2"]):
+        for options in ([], ["--cluster-size", "4k", "--compression", "zstd"], ["--cluster-size", "2M", "--v2"],
+                        ["--extended-l2"]):
             taken = {how: self.space_taken_when_full_of_text(how, options) for how in ("off", *self.HOWS)}
             for how in self.HOWS:
                 self.assertLess(taken[how], taken["off"] * 11 // 10, taken)

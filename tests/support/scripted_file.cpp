@@ -147,7 +147,7 @@ core::Awaitable<bool> ScriptedFile::reserve(core::FileOffset at, std::uint64_t l
   co_return true;
 }
 
-core::Awaitable<void> ScriptedFile::punch(core::FileOffset at, std::uint64_t length) {
+core::Awaitable<bool> ScriptedFile::punch(core::FileOffset at, std::uint64_t length) {
   const std::size_t operation = begin({Kind::punch, at.value, length, 0, true, false, 0});
   const std::optional<Failure> failure = co_await pass_gate(Kind::punch);
   if (failure) fail_operation(operation, failure->error_number);
@@ -155,6 +155,7 @@ core::Awaitable<void> ScriptedFile::punch(core::FileOffset at, std::uint64_t len
   const std::uint64_t end = std::min<std::uint64_t>(memory_.size(), at.value + length);
   if (at.value < end) std::memset(memory_.data() + at.value, 0, end - at.value);
   operations_[operation].done = true;
+  co_return true;
 }
 
 std::size_t ScriptedFile::begin(const Operation& operation) {

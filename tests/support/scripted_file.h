@@ -74,7 +74,7 @@ class ScriptedFile final : public core::BlockFile {
   core::Awaitable<void> barrier() override;
   core::Awaitable<void> truncate(std::uint64_t size) override;
   core::Awaitable<bool> reserve(core::FileOffset at, std::uint64_t length) override;
-  core::Awaitable<void> punch(core::FileOffset at, std::uint64_t length) override;
+  core::Awaitable<bool> punch(core::FileOffset at, std::uint64_t length) override;
 
  private:
   struct Failure {

@@ -34,11 +34,12 @@ std::string complaint(std::initializer_list<const char*> words) {
 std::string complaint_about(const char* list) { return complaint({"-o", list, "a.qcow2", "m"}); }
 
 TEST(Options, WhatLiesBelow) {
-  EXPECT_TRUE(mount({"a.qcow2", "m"}).backing.allowed);
+  EXPECT_TRUE(mount({"a.qcow2", "m"}).named_files.allowed);
   const char* const words = "backing=off,backing_dir=/a,backing_dir=b,backing_format=raw";
   const auto convert = std::get<fuse::ConvertOptions>(parse({"convert", "-o", words, "a", "b"}));
   const auto compare = std::get<fuse::CompareOptions>(parse({"compare", "-o", words, "a", "b"}));
-  for (const fuse::BackingOptions& options : {mount_with(words).backing, convert.backing, compare.backing}) {
+  for (const fuse::NamedFileOptions& options :
+       {mount_with(words).named_files, convert.named_files, compare.named_files}) {
     EXPECT_FALSE(options.allowed);
     EXPECT_EQ(options.dirs, (std::vector<std::string>{"/a", "b"}));
     EXPECT_EQ(options.format, "raw");
@@ -262,8 +263,8 @@ TEST(Options, CompareAndMap) {
   EXPECT_EQ(std::get<fuse::MapOptions>(parse({"map", "a"})).image, "a");
   EXPECT_NE(complaint({"map"}).find("IMAGE"), std::string::npos);
   const auto map = std::get<fuse::MapOptions>(parse({"map", "-o", "backing_dir=d,backing_format=raw", "a"}));
-  EXPECT_EQ(map.backing.dirs, std::vector<std::string>{"d"});
-  EXPECT_EQ(map.backing.format, "raw");
+  EXPECT_EQ(map.named_files.dirs, std::vector<std::string>{"d"});
+  EXPECT_EQ(map.named_files.format, "raw");
   EXPECT_EQ(complaint({"map", "-o", "level=1", "a"}), "-o level=1: only for a mount");
 }
 

@@ -459,7 +459,7 @@ TEST_F(Info, TellsOfFeaturesThatNobodyDefined) {
   EXPECT_EQ(read_info(path).virtual_size, 10 * mebi);
 }
 
-TEST_F(Info, ReadsTheBackingFilesName) {
+TEST_F(Info, ReadsTheNamedFilesName) {
   const std::string path = make_image();
   patch(path, header_field::backing_file_offset, std::uint64_t{600});
   patch(path, header_field::backing_file_size, std::uint32_t{3});

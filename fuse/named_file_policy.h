@@ -1,14 +1,15 @@
-// From the words of -o about backing files to what they mean.
+// From the words of -o about other files to what they mean.
 #pragma once
 
 #include "fuse/options.h"
-#include "qcow2/backing_search.h"
+#include "qcow2/named_file_search.h"
 
 namespace fuse {
 
-inline qcow2::BackingPolicy backing_policy(const BackingOptions& options, core::DirectIo direct) {
-  qcow2::BackingPolicy policy;
-  policy.allowed = options.allowed;
+inline qcow2::NamedFilePolicy named_file_policy(const NamedFileOptions& options, core::DirectIo direct) {
+  qcow2::NamedFilePolicy policy;
+  policy.backing = options.allowed;
+  policy.data_file = options.data_file;
   policy.directories = options.dirs;
   policy.direct = direct;
   if (options.format == "raw") policy.unnamed_format = qcow2::ImageFormat::raw;
