@@ -10,6 +10,7 @@
 
 #include "core/alignment.h"
 #include "core/error.h"
+#include "fuse/snapshot_json.h"
 #include "fuse/verbs.h"
 #include "qcow2/info.h"
 #include "qcow2/offline/image_map.h"
@@ -21,19 +22,7 @@ const char* name_of(qcow2::CompressionType type) { return type == qcow2::Compres
 const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
 const char* compatibility(const qcow2::ImageInfo& info) { return info.version < 3 ? "0.10" : "1.1"; }
 
-boost::json::object for_programs(const qcow2::Snapshot& snapshot) {
-  constexpr std::uint64_t second = 1'000'000'000;  // in nanoseconds
-  boost::json::object entry;
-  entry["id"] = snapshot.id;
-  entry["name"] = snapshot.name;
-  entry["vm-state-size"] = snapshot.vm_state_size;
-  entry["date-sec"] = snapshot.seconds;
-  entry["date-nsec"] = snapshot.nanoseconds;
-  entry["vm-clock-sec"] = snapshot.guest_clock / second;
-  entry["vm-clock-nsec"] = snapshot.guest_clock % second;
-  if (snapshot.instruction_count) entry["icount"] = *snapshot.instruction_count;
-  return entry;
-}
+boost::json::object for_programs(const qcow2::Snapshot& snapshot) { return snapshot_json(snapshot); }
 
 boost::json::object for_programs(const qcow2::StoredBitmap& bitmap) {
   boost::json::array flags;
@@ -77,27 +66,30 @@ class ClusterCounts final : public qcow2::MapVisitor {
   explicit ClusterCounts(std::uint64_t cluster_size) : cluster_size_(cluster_size) {}
 
   void extent(const qcow2::MapExtent& extent) override {
-    const std::uint64_t clusters = core::divide_up(extent.length, cluster_size_);
-    if (extent.kind == qcow2::ExtentKind::compressed) compressed += clusters;
-    if (extent.kind == qcow2::ExtentKind::standard) standard += clusters;
-    if (extent.kind == qcow2::ExtentKind::zero) zero += clusters;
+    if (extent.kind == qcow2::ExtentKind::compressed) compressed_bytes_ += extent.length;
+    if (extent.kind == qcow2::ExtentKind::standard) standard_bytes_ += extent.length;
+    if (extent.kind == qcow2::ExtentKind::zero) zero_bytes_ += extent.length;
     stored += extent.stored;
   }
   void used(qcow2::HostUse, qcow2::HostExtent) override {}
 
+  // Of those that show several things, each part counts as what it is.
+  std::uint64_t compressed() const { return core::divide_up(compressed_bytes_, cluster_size_); }
+  std::uint64_t standard() const { return core::divide_up(standard_bytes_, cluster_size_); }
+  std::uint64_t zero() const { return core::divide_up(zero_bytes_, cluster_size_); }
   /// Bytes of the disk for each that they take in the image.
   double ratio() const {
-    const auto held = static_cast<double>((compressed + standard) * cluster_size_);
+    const auto held = static_cast<double>((compressed() + standard()) * cluster_size_);
     return stored == 0 ? 1 : held / static_cast<double>(stored);
   }
 
-  std::uint64_t compressed = 0;
-  std::uint64_t standard = 0;
-  std::uint64_t zero = 0;
   std::uint64_t stored = 0;  ///< bytes of the image; fragments in whole sectors
 
  private:
   std::uint64_t cluster_size_;
+  std::uint64_t compressed_bytes_ = 0;
+  std::uint64_t standard_bytes_ = 0;
+  std::uint64_t zero_bytes_ = 0;
 };
 
 // Nothing of an image that somebody writes at the moment, or whose tables cannot be read: that is for check to say.
@@ -113,9 +105,9 @@ std::optional<ClusterCounts> count_clusters(const qcow2::ImageInfo& info) {
 
 boost::json::object for_programs(const ClusterCounts& counts) {
   boost::json::object object;
-  object["compressed-clusters"] = counts.compressed;
-  object["standard-clusters"] = counts.standard;
-  object["zero-clusters"] = counts.zero;
+  object["compressed-clusters"] = counts.compressed();
+  object["standard-clusters"] = counts.standard();
+  object["zero-clusters"] = counts.zero();
   object["stored-bytes"] = counts.stored;
   object["ratio"] = counts.ratio();
   return object;
@@ -174,8 +166,8 @@ std::string for_people(const qcow2::ImageInfo& info) {
   row("cluster size:", in_bytes(info.cluster_size));
   row("compression:", name_of(info.compression));
   if (const auto counts = count_clusters(info)) {
-    row("clusters:", std::to_string(counts->compressed) + " compressed, " + std::to_string(counts->standard) +
-                         " standard, " + std::to_string(counts->zero) + " zero");
+    row("clusters:", std::to_string(counts->compressed()) + " compressed, " + std::to_string(counts->standard()) +
+                         " standard, " + std::to_string(counts->zero()) + " zero");
     char ratio[64];
     std::snprintf(ratio, sizeof(ratio), "%.2f", counts->ratio());
     row("ratio:", std::string(ratio) + " (bytes of the disk for each byte that they take)");

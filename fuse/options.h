@@ -91,7 +91,8 @@ enum class SnapshotAction { list, create, remove, apply };
 struct SnapshotOptions {
   SnapshotAction action = SnapshotAction::list;
   std::string image;
-  std::string name;  ///< of all but list; an id will do where there is such a snapshot
+  std::string name;   ///< of all but list; an id will do where there is such a snapshot
+  bool json = false;  ///< of a list
 };
 
 enum class ImageFormat { raw, qcow2 };

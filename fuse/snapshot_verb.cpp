@@ -1,4 +1,6 @@
 // `qcowfs snapshot`: the internal snapshots of an image that is not mounted.
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
@@ -6,6 +8,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "fuse/snapshot_json.h"
 #include "fuse/verbs.h"
 #include "qcow2/info.h"
 #include "qcow2/offline/snapshot_changes.h"
@@ -21,13 +24,25 @@ std::string when(const qcow2::Snapshot& snapshot) {
   return text;
 }
 
-void list(const std::string& image) {
+std::string for_people(const std::vector<qcow2::Snapshot>& snapshots) {
   std::string text;
-  for (const qcow2::Snapshot& snapshot : qcow2::read_info(image).snapshots) {
+  for (const qcow2::Snapshot& snapshot : snapshots) {
     std::string id = snapshot.id;
     id.resize(std::max<std::size_t>(id.size() + 1, 8), ' ');
     text += id + when(snapshot) + "  " + snapshot.name + "\n";
   }
+  return text;
+}
+
+std::string for_programs(const std::vector<qcow2::Snapshot>& snapshots) {
+  boost::json::array list;
+  for (const qcow2::Snapshot& snapshot : snapshots) list.push_back(snapshot_json(snapshot));
+  return boost::json::serialize(list) + "\n";
+}
+
+void list(const SnapshotOptions& options) {
+  const std::vector<qcow2::Snapshot> snapshots = qcow2::read_info(options.image).snapshots;
+  const std::string text = options.json ? for_programs(snapshots) : for_people(snapshots);
   if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
 }
 
@@ -50,7 +65,7 @@ void change(const SnapshotOptions& options) {
 int run_snapshot(const SnapshotOptions& options) {
   try {
     if (options.action == SnapshotAction::list) {
-      list(options.image);
+      list(options);
     } else {
       change(options);
     }

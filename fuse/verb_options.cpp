@@ -299,6 +299,7 @@ Command parse_snapshot(const std::vector<std::string>& words) {
       "NAME is a name or an id. A power cut leaves the image as it was, or changed, sound either way.");
   SnapshotOptions options;
   std::string action;
+  app.add_flag("--json", options.json, "list for programs, as qemu-img info does");
   app.add_option("ACTION", action, "list, create, delete or apply")->required()->type_name("");
   app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
   app.add_option("NAME", options.name, "of the snapshot")->type_name("");
@@ -314,6 +315,7 @@ Command parse_snapshot(const std::vector<std::string>& words) {
   } else {
     throw UsageError("snapshot " + action + ": expected list, create, delete or apply");
   }
+  if (options.json && action != "list") throw UsageError("--json goes with list");
   if ((action == "list") != options.name.empty()) {
     throw UsageError("snapshot " + action + (action == "list" ? ": takes no NAME" : ": NAME is required"));
   }

@@ -524,6 +524,7 @@ class SnapshotVerb(Layered):
                     self.rewrite(image, raw, (name, number))
                 self.assertEqual([line.split("  ")[-1] for line in self.snapshot("list", image).splitlines()],
                                  ["ours", "theirs", "ours again"])
+                self.assertEqual(json.loads(self.snapshot("list", "--json", image)), self.info(image)["snapshots"])
                 theirs = run("qemu-img", "snapshot", "-l", image).stdout
                 for taker, was in states.items():
                     self.assertIn(taker, theirs)
@@ -586,6 +587,7 @@ class SnapshotVerb(Layered):
         self.refused(*verb, "delete", image, "two", names=[image], says="no snapshot two")
         self.refused(*verb, "apply", image, "two", names=[image], says="no snapshot two")
         self.refused(*verb, "create", image, says="NAME")
+        self.refused(*verb, "create", "--json", image, "x", says="--json goes with list")
         self.refused(*verb, "undo", image, "one", says="expected list, create")
         self.refused(*verb, "create", self.path("missing"), "x", says="no such file")
         self.refused(*verb, "create", raw, "x", names=[raw], says="not a qcow2")
