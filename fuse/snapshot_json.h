@@ -4,7 +4,7 @@
 #include <boost/json/object.hpp>
 #include <cstdint>
 
-#include "qcow2/format/snapshot_table.h"
+#include "qcow2/info.h"
 
 namespace fuse {
 
