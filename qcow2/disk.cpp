@@ -47,9 +47,10 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       refcounts_(engine, file_, header_sector_, geometry_, options.tables_size / 2),
       space_(file_, refcounts_, geometry_, FragmentAllocator::chunk_clusters(geometry_, fresh_block_)),
       clusters_(refcounts_, space_, geometry_),
+      block_use_(geometry_, fresh_block_),
       cache_(engine, file_, FragmentAllocator::chunk_size(geometry_, fresh_block_), budget_.compressed_bytes,
              limits::write_bytes_max),
-      fragments_(clusters_, refcounts_, cache_, geometry_, fresh_block_),
+      fragments_(clusters_, refcounts_, space_, block_use_, cache_, geometry_, fresh_block_),
       map_(engine, file_, header_sector_, clusters_, geometry_, options.tables_size / 2),
       backing_(std::move(backing), size_),
       reader_(engine, file_, cache_, backing_, *codec_, geometry_, version_, budget_.decoded_bytes),
@@ -58,8 +59,10 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
       encoder_(engine, {assembler_, reader_, backing_, readers_, map_, placer_, *codec_, failure_}, geometry_,
                version_),
       holes_({assembler_, map_, backing_, readers_}, geometry_, version_),
-      commit_(engine, {file_, assembler_, placer_, cache_, refcounts_, clusters_, map_, reader_, readers_, failure_},
-              geometry_),
+      commit_(
+          engine,
+          {file_, assembler_, placer_, cache_, refcounts_, clusters_, block_use_, map_, reader_, readers_, failure_},
+          geometry_),
       admission_({commit_, assembler_, placer_, map_, refcounts_, space_, reader_}, geometry_, budget_,
                  FragmentAllocator::chunk_clusters(geometry_, fresh_block_)) {
   failure_.on_change([this] {
@@ -386,7 +389,7 @@ core::Awaitable<void> Disk::finish() {
   co_await commit_.finish();
   fragments_.close();
   if (!commit_.changed_image()) co_return;
-  co_await space_.give_back();
+  co_await space_.give_back(block_use_);
   // Its last cluster was written whole.
   if (with_data_) co_await with_data_->resize_data(size_, core::align_up(size_, sector_size));
 }

@@ -18,6 +18,7 @@
 #include "qcow2/flow/placer.h"
 #include "qcow2/flow/reader.h"
 #include "qcow2/format/header.h"
+#include "qcow2/host/block_use.h"
 #include "qcow2/host/cluster_allocator.h"
 #include "qcow2/host/compressed_write_cache.h"
 #include "qcow2/host/data_file.h"
@@ -106,6 +107,7 @@ class Disk final : public core::GuestDisk {
   Refcounts refcounts_;
   SpaceReserve space_;
   ClusterAllocator clusters_;
+  BlockUse block_use_;
   CompressedWriteCache cache_;
   FragmentAllocator fragments_;
   Readers readers_;

@@ -19,6 +19,9 @@ inline constexpr std::uint64_t changed_slices_max = 2048;
 inline constexpr std::uint64_t batch_stored_bytes_max = 128 << 20;
 /// or has given up more references than this. Writers wait at twice any of them.
 inline constexpr std::uint64_t batch_lost_references_max = 1 << 17;
+/// The same for the bytes that they may free: a share of the image, within these.
+inline constexpr std::uint64_t batch_lost_bytes_min = 8 << 20;
+inline constexpr std::uint64_t batch_lost_bytes_max = 128 << 20;
 
 inline constexpr std::uint64_t write_bytes_max = 1 << 20;  ///< of one coalesced write
 inline constexpr std::size_t writes_in_flight_max = 4;     ///< of one kind

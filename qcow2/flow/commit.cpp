@@ -65,7 +65,7 @@ void Commit::adopt_superseded() {
 
 // The names are durable: what they named before may be given up (I2, I3).
 void Commit::settle() {
-  std::vector<HostClusters> lost = rooms_.map.settle();
+  Lost lost = rooms_.map.settle();
   durable_batch_ = open_batch_ - (staged_ ? 2 : 1);
   progress_.wake_all();
   if (lost.empty()) return;
@@ -84,16 +84,20 @@ core::Awaitable<void> Commit::run() {
   progress_.wake_all();
 }
 
-core::Awaitable<void> Commit::reclaim(std::vector<HostClusters> lost) {
+core::Awaitable<void> Commit::reclaim(Lost lost) {
   try {
     co_await rooms_.readers.drain();
-    std::vector<HostCluster> freed;
-    for (const HostClusters& clusters : lost) co_await rooms_.refcounts.drop(clusters, freed);
-    for (const HostCluster cluster : freed) {
+    for (const HostExtent& fragment : lost.fragments) {
+      rooms_.reader.forget(fragment);
+      rooms_.block_use.remove(fragment);
+    }
+    const auto freed = [this](HostCluster cluster) {
       const HostExtent space{geometry_.start_of(cluster), geometry_.cluster_size()};
       rooms_.reader.forget(space);
+      rooms_.block_use.freed(cluster);
       rooms_.clusters.freed(cluster);
-    }
+    };
+    for (const HostClusters& clusters : lost.clusters) co_await rooms_.refcounts.drop(clusters, freed);
   } catch (const std::exception& error) {
     rooms_.failure.record(error);
   }
@@ -171,10 +175,16 @@ bool Commit::pending() const {
          !rooms_.assembler.empty();
 }
 
+// Three batches may be under way, and their space is not free yet: together they shall be little beside the image.
+std::uint64_t Commit::lost_bytes_max() const {
+  return std::clamp(rooms_.file.size() / 32, limits::batch_lost_bytes_min, limits::batch_lost_bytes_max);
+}
+
 bool Commit::exceeds(std::uint64_t factor) const {
   const MapChanges& changes = rooms_.map.open_changes();
   return changes.slices.size() > factor * limits::changed_slices_max ||
-         changes.lost.size() > factor * limits::batch_lost_references_max ||
+         changes.lost.clusters.size() > factor * limits::batch_lost_references_max ||
+         changes.lost.bytes > factor * lost_bytes_max() ||
          rooms_.placer.stored_bytes() - stored_at_freeze_ > factor * limits::batch_stored_bytes_max;
 }
 

@@ -29,6 +29,7 @@ class Commit {
     CompressedWriteCache& cache;
     Refcounts& refcounts;
     ClusterAllocator& clusters;
+    BlockUse& block_use;
     GuestMap& map;
     Reader& reader;
     Readers& readers;
@@ -66,9 +67,10 @@ class Commit {
   core::Awaitable<void> stage(bool alone);
   bool freeze();
   void settle();
-  core::Awaitable<void> reclaim(std::vector<HostClusters> lost);
+  core::Awaitable<void> reclaim(Lost lost);
   core::Awaitable<void> make_durable_to(std::uint64_t batch);
   void adopt_superseded();
+  std::uint64_t lost_bytes_max() const;
   bool exceeds(std::uint64_t factor) const;
 
   core::Engine& engine_;

@@ -193,7 +193,7 @@ core::Awaitable<void> Encoder::name(const SealedCluster& sealed, L2Entry entry) 
   const L2Entry old_entry = co_await entry_of(sealed.guest);
   // No suspension from here on: nobody can discard the cluster between the question and the naming.
   if (sealed.superseded) {
-    rooms_.map.lose(clusters_referenced(decode_l2_entry(entry, geometry_, version_), geometry_));
+    rooms_.map.lose(decode_l2_entry(entry, geometry_, version_));
     co_return;
   }
   const bool stays_unallocated =

@@ -43,6 +43,13 @@ void CachedCluster::end_at(std::uint64_t end) {
   ended_ = true;
 }
 
+void CachedCluster::reopen(Range range) {
+  CHECK(!unwritten_.overlaps(range));
+  settled_.remove(range);
+  present_.remove(range);
+  ended_ = false;
+}
+
 const std::vector<CachedCluster::Range>& CachedCluster::take_off() {
   CHECK(has_unwritten() && !in_flight());
   flying_ = unwritten_.rounded_out(block_);

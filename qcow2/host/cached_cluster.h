@@ -44,6 +44,8 @@ class CachedCluster {
   /// Nothing will be placed there.
   void settle(Range range);
   void end_at(std::uint64_t end);
+  /// What is there is wanted no more, and other bytes will be placed. They must not be unwritten.
+  void reopen(Range range);
 
   /// All unwritten bytes are now in flight. Returns their blocks; what these lack reads as zeros.
   const std::vector<Range>& take_off();

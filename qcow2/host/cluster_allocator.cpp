@@ -7,6 +7,14 @@
 
 namespace qcow2 {
 
+namespace {
+
+bool contains(const HostClusters& clusters, HostCluster cluster) {
+  return cluster >= clusters.first && cluster < clusters.first + clusters.count;
+}
+
+}  // namespace
+
 core::Awaitable<HostCluster> ClusterAllocator::search(std::uint64_t count, std::uint64_t alignment, HostCluster from) {
   for (;;) {
     const std::optional<HostCluster> found = co_await refcounts_.find_free(count, alignment, from, reserved_);
@@ -62,17 +70,32 @@ core::Awaitable<bool> ClusterAllocator::reserve_at(HostClusters clusters) {
   co_return true;
 }
 
+void ClusterAllocator::hold(HostCluster cluster) { reserved_.push_back({cluster, 1}); }
+
+void ClusterAllocator::filled(HostClusters clusters) {
+  std::erase_if(lapsed_, [&](HostCluster cluster) { return contains(clusters, cluster); });
+}
+
 void ClusterAllocator::release(HostClusters clusters) {
   const auto found = std::find_if(reserved_.begin(), reserved_.end(),
                                   [&](const HostClusters& range) { return range.first == clusters.first; });
   CHECK(found != reserved_.end() && found->count == clusters.count);
   reserved_.erase(found);
+  const auto lapsed = std::stable_partition(lapsed_.begin(), lapsed_.end(),
+                                            [&](HostCluster cluster) { return !contains(clusters, cluster); });
+  for (auto cluster = lapsed; cluster != lapsed_.end(); ++cluster) space_.freed(*cluster);
+  lapsed_.erase(lapsed, lapsed_.end());
   // Parts of it may never have been used.
   single_from_ = std::min(single_from_, clusters.first);
   run_from_ = std::min(run_from_, clusters.first);
 }
 
 void ClusterAllocator::freed(HostCluster cluster) {
+  const auto holds = [cluster](const HostClusters& range) { return contains(range, cluster); };
+  if (std::any_of(reserved_.begin(), reserved_.end(), holds)) {
+    lapsed_.push_back(cluster);
+    return;
+  }
   single_from_ = std::min(single_from_, cluster);
   run_from_ = std::min(run_from_, cluster);
   space_.freed(cluster);

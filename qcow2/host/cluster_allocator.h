@@ -28,7 +28,11 @@ class ClusterAllocator {
   core::Awaitable<HostClusters> reserve(std::uint64_t count);
   /// Reserves exactly these where they are free; false where they are not.
   core::Awaitable<bool> reserve_at(HostClusters clusters);
+  /// Keeps a cluster that is in use already from being given out, should it become free meanwhile. Until release().
+  void hold(HostCluster cluster);
   void release(HostClusters clusters);
+  /// References were taken within what is reserved or held.
+  void filled(HostClusters clusters);
 
   /// Nobody refers to this one any more.
   void freed(HostCluster cluster);
@@ -41,6 +45,7 @@ class ClusterAllocator {
   SpaceReserve& space_;
   Geometry geometry_;
   std::vector<HostClusters> reserved_;  // one or two
+  std::vector<HostCluster> lapsed_;     // of them, those that became free and were not filled again
   HostCluster single_from_{1};          // below it no single cluster is free; cluster 0 is the header
   HostCluster run_from_{1};             // below it no reservable run is free
   core::AsyncMutex mutex_;

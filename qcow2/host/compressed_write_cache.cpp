@@ -134,6 +134,14 @@ core::Awaitable<void> CompressedWriteCache::enter(std::uint64_t index) {
 
 // ---- what will not be written
 
+void CompressedWriteCache::reopen(HostOffset from, HostOffset to) {
+  if (stopping_) return;
+  const bool known = find(index_of(from)) != nullptr;
+  Cluster& cluster = find_or_create(index_of(from));
+  if (!known) cluster.settle({0, cluster_size_});
+  cluster.reopen({within(from), within(from) + (to - from)});
+}
+
 void CompressedWriteCache::set_cluster_end(HostOffset end) {
   CHECK(end.value > 0);
   if (stopping_) return;

@@ -49,6 +49,9 @@ class CompressedWriteCache {
   /// while the cache is full and the cluster holds nothing yet, and while the block that it shares is on its
   /// way to the file.
   core::Awaitable<void> write(HostOffset at, core::SharedBytes bytes);
+  /// [from, to), whole blocks of one cluster that holds nothing that is wanted, will be written; what else that cluster
+  /// has is as it was, or nothing where the cache does not know it.
+  void reopen(HostOffset from, HostOffset to);
   /// Nothing will be written at or past `end` in the cluster that holds the byte before it: it may go.
   void set_cluster_end(HostOffset end);
   /// Nothing will be written in [from, to): the owner's cursor jumps over it to a fresh block.

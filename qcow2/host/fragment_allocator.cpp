@@ -9,10 +9,13 @@
 
 namespace qcow2 {
 
-FragmentAllocator::FragmentAllocator(ClusterAllocator& clusters, Refcounts& refcounts, CompressedWriteCache& cache,
-                                     const Geometry& geometry, std::uint64_t fresh_block)
+FragmentAllocator::FragmentAllocator(ClusterAllocator& clusters, Refcounts& refcounts, SpaceReserve& space,
+                                     BlockUse& block_use, CompressedWriteCache& cache, const Geometry& geometry,
+                                     std::uint64_t fresh_block)
     : clusters_(clusters),
       refcounts_(refcounts),
+      space_(space),
+      block_use_(block_use),
       cache_(cache),
       geometry_(geometry),
       fresh_block_(fresh_block),
@@ -37,12 +40,15 @@ core::Awaitable<HostOffset> FragmentAllocator::allocate(std::uint64_t length, st
       if (extended) continue;
     }
     close();
-    co_await open_chunk();
-    at = begin_;
+    const bool among_others = co_await open_run(length);
+    if (!among_others) co_await open_chunk();
+    at = HostOffset{core::align_up(begin_.value, alignment)};
   }
   const HostExtent extent{at, length};
   const HostClusters touched = geometry_.clusters_touched(extent);
   co_await refcounts_.raise(touched);
+  clusters_.filled(touched);
+  if (alignment == 1) block_use_.add(extent);
   pass_over(at);
   cursor_ = at + length;
   leave_filled_chunks();
@@ -62,10 +68,36 @@ core::Awaitable<bool> FragmentAllocator::fits(HostOffset at, std::uint64_t lengt
 }
 
 core::Awaitable<bool> FragmentAllocator::extend() {
-  const HostClusters next{geometry_.cluster_of(end_), chunk_ >> geometry_.cluster_bits};
+  if (!core::is_aligned(end_.value, chunk_)) co_return false;
+  const HostClusters next = chunk_of(end_);
   const bool reserved = co_await clusters_.reserve_at(next);
   if (reserved) end_ = end_ + chunk_;
   co_return reserved;
+}
+
+HostClusters FragmentAllocator::chunk_of(HostOffset at) const {
+  const HostOffset begin{core::align_down(at.value, chunk_)};
+  return {geometry_.cluster_of(begin), chunk_ >> geometry_.cluster_bits};
+}
+
+// Where the host has not the space to fill what it may have taken back, it is passed over this once.
+core::Awaitable<bool> FragmentAllocator::open_run(std::uint64_t length) {
+  const std::optional<HostExtent> run = block_use_.find_run(length);
+  if (!run) co_return false;
+  const HostCluster cluster = geometry_.cluster_of(run->at);
+  const std::uint64_t count = co_await refcounts_.count(cluster);
+  if (count == 0 || count >= geometry_.refcount_max()) co_return false;
+  clusters_.hold(cluster);
+  const bool backed = co_await space_.back(*run);
+  if (!backed) {
+    clusters_.release({cluster, 1});
+    co_return false;
+  }
+  begin_ = cursor_ = run->at;
+  end_ = begin_ + run->length;
+  in_run_ = true;
+  cache_.reopen(begin_, end_);
+  co_return true;
 }
 
 core::Awaitable<void> FragmentAllocator::open_chunk() {
@@ -78,9 +110,10 @@ core::Awaitable<void> FragmentAllocator::open_chunk() {
 }
 
 void FragmentAllocator::leave_filled_chunks() {
-  while (begin_ < end_ && begin_ + chunk_ <= cursor_) {
-    clusters_.release({geometry_.cluster_of(begin_), chunk_ >> geometry_.cluster_bits});
-    begin_ = begin_ + chunk_;
+  while (begin_ < end_ && chunk_end(begin_) <= cursor_) {
+    clusters_.release(chunk_of(begin_));
+    begin_ = chunk_end(begin_);
+    in_run_ = false;
   }
 }
 
@@ -99,12 +132,14 @@ void FragmentAllocator::seal() {
 
 void FragmentAllocator::close() {
   const bool partly_filled = begin_ < cursor_ && !core::is_aligned(cursor_.value, chunk_);
-  if (begin_ < end_ && partly_filled) cache_.set_cluster_end(cursor_);
-  while (begin_ < end_) {
-    clusters_.release({geometry_.cluster_of(begin_), chunk_ >> geometry_.cluster_bits});
-    begin_ = begin_ + chunk_;
+  if (in_run_) {
+    cache_.skip_to(cursor_, end_);
+  } else if (begin_ < end_ && partly_filled) {
+    cache_.set_cluster_end(cursor_);
   }
+  for (; begin_ < end_; begin_ = chunk_end(begin_)) clusters_.release(chunk_of(begin_));
   begin_ = end_ = cursor_ = HostOffset{0};
+  in_run_ = false;
 }
 
 }  // namespace qcow2

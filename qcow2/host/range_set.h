@@ -34,6 +34,16 @@ class RangeSet {
     ranges_.insert(ranges_.erase(first, last), range);
   }
 
+  void remove(Range range) {
+    if (range.empty()) return;
+    std::vector<Range> rest;
+    for (const Range& each : ranges_) {
+      if (each.begin < range.begin) rest.push_back({each.begin, std::min(each.end, range.begin)});
+      if (each.end > range.end) rest.push_back({std::max(each.begin, range.end), each.end});
+    }
+    ranges_ = std::move(rest);
+  }
+
   bool covers(Range range) const {
     if (range.empty()) return true;
     const auto found = reaching(range.begin + 1);

@@ -84,7 +84,7 @@ core::Awaitable<void> Refcounts::raise(HostClusters clusters) {
   }
 }
 
-core::Awaitable<void> Refcounts::drop(HostClusters clusters, std::vector<HostCluster>& freed) {
+core::Awaitable<void> Refcounts::drop(HostClusters clusters, const std::function<void(HostCluster)>& freed) {
   for (std::uint64_t i = 0; i < clusters.count; ++i) {
     Position where;
     SliceCache::Slice* slice = co_await resident(clusters.first + i, where);
@@ -92,7 +92,7 @@ core::Awaitable<void> Refcounts::drop(HostClusters clusters, std::vector<HostClu
     if (count == 0) core::fail(core::Errc::corrupt_image, "a host cluster in use has the refcount 0");
     set_refcount(slice->bytes.span(), where.index, geometry_.refcount_order, count - 1);
     slices_.mark_dirty(*slice);
-    if (count == 1) freed.push_back(clusters.first + i);
+    if (count == 1) freed(clusters.first + i);
   }
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -31,8 +32,9 @@ class Refcounts {
   core::Awaitable<std::uint64_t> count(HostCluster cluster);
   /// One more reference to each. They must lie in covered space and be below geometry.refcount_max().
   core::Awaitable<void> raise(HostClusters clusters);
-  /// One reference less to each; appends those that nobody refers to any more to `freed`.
-  core::Awaitable<void> drop(HostClusters clusters, std::vector<HostCluster>& freed);
+  /// One reference less to each. Calls freed(cluster) at the very moment when nobody refers to one any more: from then
+  /// on anybody may take it.
+  core::Awaitable<void> drop(HostClusters clusters, const std::function<void(HostCluster)>& freed);
 
   /// The first `count` clusters in a row, the first a multiple of `alignment`, from `from` on, that have no reference
   /// and overlap none of `reserved`. Nothing where the covered space has none.

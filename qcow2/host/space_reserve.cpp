@@ -40,6 +40,18 @@ core::Awaitable<void> SpaceReserve::back_up_to(HostCluster end) {
   }
 }
 
+core::Awaitable<bool> SpaceReserve::back(HostExtent extent) {
+  bool backed = true;
+  if (!promised_) co_return backed;
+  try {
+    co_await file_.reserve(extent.at, extent.length);
+  } catch (const core::Error& error) {
+    if (!core::means_no_space(error.code())) throw;
+    backed = false;
+  }
+  co_return backed;
+}
+
 // By `clusters`, or by less where the host has not that much left.
 core::Awaitable<void> SpaceReserve::push_frontier(std::uint64_t clusters) {
   for (std::uint64_t step = std::max(clusters, chunk_);; step /= 2) {
@@ -62,7 +74,10 @@ core::Awaitable<void> SpaceReserve::push_frontier(std::uint64_t clusters) {
   }
 }
 
-core::Awaitable<void> SpaceReserve::give_back() {
+core::Awaitable<void> SpaceReserve::give_back(const BlockUse& block_use) {
+  for (auto dead = block_use.next_run(HostOffset{0}); dead; dead = block_use.next_run(dead->at + dead->length)) {
+    co_await file_.punch(dead->at, dead->length);
+  }
   const HostCluster end{geometry_.host_clusters(file_.size())};
   HostClusters run = co_await refcounts_.next_free_run(HostCluster{0}, end);
   while (run.count != 0 && run.first + run.count < end) {

@@ -7,6 +7,7 @@
 #include "core/async.h"
 #include "core/block_file.h"
 #include "qcow2/format/geometry.h"
+#include "qcow2/host/block_use.h"
 #include "qcow2/host/refcounts.h"
 
 namespace qcow2 {
@@ -31,12 +32,14 @@ class SpaceReserve {
   core::Awaitable<void> ensure(std::uint64_t clusters);
   /// Backs everything below `end`, as far as the host has space for it.
   core::Awaitable<void> back_up_to(HostCluster end);
+  /// Space for these bytes, which are in use for nothing. False where the host has none.
+  core::Awaitable<bool> back(HostExtent extent);
   /// Counts anew: clusters that were taken and never used are free again.
   core::Awaitable<void> recount();
 
   /// Gives the host back what nobody refers to, and what was set aside. Only when nothing is under way and whatever was
   /// unlinked is so durably; nothing may be taken afterwards.
-  core::Awaitable<void> give_back();
+  core::Awaitable<void> give_back(const BlockUse& block_use);
   /// Bytes set aside beyond byte `end` of the file.
   std::uint64_t set_aside_behind(std::uint64_t end) const {
     const std::uint64_t frontier = geometry_.start_of(frontier_).value;

@@ -151,7 +151,7 @@ void GuestMap::set(GuestCluster cluster, L2Entry entry) {
   const std::optional<L2Entry> old_entry = find(cluster);
   CHECK(old_entry.has_value());
   // Entries that decode to nonsense were refused when they were read.
-  lose(clusters_referenced(decode_l2_entry(*old_entry, geometry_, version_with_zeros), geometry_));
+  lose(decode_l2_entry(*old_entry, geometry_, version_with_zeros));
   auto& changes = open_.slices[slice_number(cluster)];
   if (!changes) changes = std::make_unique<SliceChanges>();
   changes->changed.set(slice_index(cluster));
@@ -164,7 +164,17 @@ void GuestMap::set(GuestCluster cluster, L2Entry entry) {
 }
 
 void GuestMap::lose(HostClusters clusters) {
-  if (clusters.count != 0) open_.lost.push_back(clusters);
+  if (clusters.count == 0) return;
+  open_.lost.clusters.push_back(clusters);
+  open_.lost.bytes += clusters.count << geometry_.cluster_bits;
+}
+
+void GuestMap::lose(const Placement& placement) {
+  const auto* compressed = std::get_if<CompressedCluster>(&placement);
+  if (compressed == nullptr) return lose(clusters_referenced(placement, geometry_));
+  open_.lost.clusters.push_back(clusters_referenced(placement, geometry_));
+  open_.lost.fragments.push_back(compressed->extent);
+  open_.lost.bytes += compressed->extent.length;
 }
 
 void GuestMap::set_disk_size(std::uint64_t size) {
@@ -233,7 +243,7 @@ core::Awaitable<void> GuestMap::write_new_tables() {
     }
     const HostOffset table = co_await clusters_.allocate(1);
     slices_.forget(table, geometry_.cluster_size());
-    if (shared.value != 0) staged_.lost.push_back({geometry_.cluster_of(shared), 1});
+    if (shared.value != 0) staged_.lost.clusters.push_back({geometry_.cluster_of(shared), 1});
     staged_.l1[index] = encode_l1_entry(table);
     l1_end = std::max(l1_end, index + 1);
     store_staged(index, content.span());
@@ -303,7 +313,7 @@ core::Awaitable<void> GuestMap::write_names() {
   co_await header_.update(change);
 }
 
-std::vector<HostClusters> GuestMap::settle() {
+Lost GuestMap::settle() {
   for (const HostOffset at : pinned_) {
     SliceCache::Slice* resident = slices_.find(at);
     CHECK(resident != nullptr);
@@ -316,9 +326,9 @@ std::vector<HostClusters> GuestMap::settle() {
     SliceCache::Slice* resident = slices_.find(slice_offset(slice, table));
     if (resident != nullptr) store_changes(*changes, resident->bytes.span(), geometry_);
   }
-  std::vector<HostClusters> lost = std::move(naming_.lost);
+  Lost lost = std::move(naming_.lost);
   if (naming_.moved_l1) {
-    lost.push_back({geometry_.cluster_of(l1_at_), core::divide_up(l1_.size() * 8, geometry_.cluster_size())});
+    lost.clusters.push_back({geometry_.cluster_of(l1_at_), core::divide_up(l1_.size() * 8, geometry_.cluster_size())});
     l1_at_ = naming_.moved_l1->at;
     l1_.resize(naming_.moved_l1->entries);
   }

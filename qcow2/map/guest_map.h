@@ -48,6 +48,7 @@ class GuestMap {
   void set(GuestCluster cluster, L2Entry entry);
   /// References that were taken for this batch and are not needed after all, or were outgrown.
   void lose(HostClusters clusters);
+  void lose(const Placement& placement);
   void set_disk_size(std::uint64_t size);
   /// That the L1 table has room for: a disk that needs more gets a larger table.
   std::uint64_t l1_entries() const { return l1_.size(); }
@@ -66,7 +67,7 @@ class GuestMap {
   core::Awaitable<void> write_new_tables();  ///< of the staged batch; takes space for them
   void begin_naming();                       ///< staged becomes naming
   core::Awaitable<void> write_names();       ///< of the naming batch
-  std::vector<HostClusters> settle();        ///< naming becomes published; returns the batch's lost references
+  Lost settle();                             ///< naming becomes published; returns what the batch gave up
 
  private:
   std::uint64_t slice_number(GuestCluster cluster) const { return cluster.value / slice_entries_; }

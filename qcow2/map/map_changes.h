@@ -31,6 +31,15 @@ struct MovedL1 {
   std::uint64_t entries = 0;
 };
 
+/// References given up: dropped once the batch that gives them up is durable.
+struct Lost {
+  std::vector<HostClusters> clusters;
+  std::vector<HostExtent> fragments;  ///< of these references, those that were compressed clusters': the bytes of each
+  std::uint64_t bytes = 0;            ///< that may become free
+
+  bool empty() const { return clusters.empty(); }
+};
+
 /// One batch: everything that becomes durable together.
 struct MapChanges {
   std::map<std::uint64_t, std::unique_ptr<SliceChanges>> slices;  ///< by slice number on the guest's disk
@@ -39,7 +48,7 @@ struct MapChanges {
   std::optional<MovedL1> moved_l1;
   std::set<std::uint64_t> tables_wanted;  ///< L1 entries without a table of their own when something was set there
   bool names_new_space = false;           ///< an entry names host space that no durable entry names
-  std::vector<HostClusters> lost;         ///< references given up: dropped once the batch is durable
+  Lost lost;
 
   bool empty() const { return slices.empty() && l1.empty() && !disk_size && lost.empty(); }
 };

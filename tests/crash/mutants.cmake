@@ -51,7 +51,7 @@ add_mutant(early_answer qcow2/flow/commit.cpp "fsync is answered before the barr
 ]])
 
 set(GIVE_UP [[  co_await writes.join();
-  std::vector<HostClusters> given_up;
+  Lost given_up;
   if (settles_) given_up = rooms_.map.settle();
   ++reclaiming_;
   co_await reclaim(std::move(given_up));
@@ -69,28 +69,33 @@ add_mutant(early_drop qcow2/flow/commit.cpp "refcounts fall before the unlink is
 add_mutant(early_punch qcow2/flow/commit.cpp "space is punched before its unlink is durable (I3)"
 [[  co_await writes.join();
 ]] "${GIVE_UP}"
-[[      rooms_.clusters.freed(cluster);
-]] "      co_await rooms_.file.punch(space.at, space.length);\n")
+[[    for (const HostClusters& clusters : lost.clusters) co_await rooms_.refcounts.drop(clusters, freed);
+]] [[    for (const HostClusters& clusters : lost.clusters) {
+      co_await rooms_.refcounts.drop(clusters, freed);
+      const std::uint64_t left = co_await rooms_.refcounts.count(clusters.first);
+      if (left == 0) co_await rooms_.file.punch(geometry_.start_of(clusters.first), geometry_.cluster_size());
+    }
+]])
 
 add_mutant(no_quarantine qcow2/flow/commit.cpp "space that a batch unlinks is free for that batch (I3)"
 [[  co_await rooms_.placer.seal();
 ]] [[  co_await rooms_.placer.seal();
-  std::vector<HostClusters> at_once = rooms_.map.open_changes().lost;
+  Lost at_once = rooms_.map.open_changes().lost;
   ++reclaiming_;
   co_await reclaim(std::move(at_once));
 ]]
-"  if (lost.empty()) return;\n" "  lost.clear();\n  if (lost.empty()) return;\n")
+"  if (lost.empty()) return;\n" "  lost = Lost();\n  if (lost.empty()) return;\n")
 
 add_mutant(short_quarantine qcow2/flow/commit.cpp
   "space that a batch unlinks is free for the batch beside its names (I3)"
 [[core::Awaitable<void> Commit::step() {
-]] [[static std::map<const void*, std::vector<HostClusters>> unlinked;
+]] [[static std::map<const void*, Lost> unlinked;
 
 core::Awaitable<void> Commit::step() {
 ]]
 [[    writes.spawn(rooms_.map.write_names());
 ]] [[    writes.spawn(rooms_.map.write_names());
-    std::vector<HostClusters> too_early = std::move(unlinked[this]);
+    Lost too_early = std::exchange(unlinked[this], {});
     ++reclaiming_;
     co_await reclaim(std::move(too_early));
 ]]
@@ -99,8 +104,8 @@ core::Awaitable<void> Commit::step() {
   unlinked[this] = rooms_.map.open_changes().lost;
 ]]
 "  if (lost.empty()) return;\n"
-[[  if (!unlinked[this].empty() && !staged_) unlinked[this].clear();
-  else lost.clear();
+[[  if (!unlinked[this].empty() && !staged_) unlinked[this] = {};
+  else lost = {};
   if (lost.empty()) return;
 ]])
 
@@ -184,9 +189,9 @@ add_mutant(table_freed_early qcow2/host/refcounts.cpp "an outgrown refcount tabl
     table_at_ = new_table;
 ]] [[    const HostClusters outgrown{geometry_.cluster_of(table_at_), old_clusters};
     table_at_ = new_table;
-    std::vector<HostCluster> freed;
     covered_blocks_ = first_block + growth.blocks;
-    co_await drop(outgrown, freed);
+    const std::function<void(HostCluster)> nobody = [](HostCluster) {};
+    co_await drop(outgrown, nobody);
 ]])
 
 # ---- space
@@ -203,6 +208,9 @@ add_mutant(open_cluster_not_kept qcow2/host/cluster_allocator.cpp
 [[  CHECK(found != reserved_.end() && found->count == clusters.count);
   reserved_.erase(found);
 ]] "  if (found != reserved_.end()) reserved_.erase(found);\n")
+
+add_mutant(shared_block_is_dead qcow2/host/block_use.cpp "a block that a living fragment ends in is written again (I6)"
+"block <= last" "block < last")
 
 add_mutant(shrunk_too_early qcow2/disk.cpp "a smaller disk is announced before its old content is gone"
 [[    co_await commit_.flush();
@@ -230,6 +238,18 @@ add_mutant(counts_forgotten_too_early qcow2/host/slice_cache.cpp
 
 add_mutant(overwrite_not_awaited qcow2/flow/encoder.cpp "space is reused under an overwrite in place (I3)"
 [[  const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
+]] "")
+
+add_mutant(dead_before_readers_left qcow2/flow/commit.cpp "dead blocks are written under a reader (I3)"
+[[    co_await rooms_.readers.drain();
+]] ""
+[[    const auto freed = [this](HostCluster cluster) {
+]] [[    co_await rooms_.readers.drain();
+    const auto freed = [this](HostCluster cluster) {
+]])
+
+add_mutant(dead_fragment_remembered qcow2/flow/commit.cpp "what a dead fragment held is read where another one is now"
+[[      rooms_.reader.forget(fragment);
 ]] "")
 
 # One seed of some thousands meets it: these do.
@@ -297,4 +317,4 @@ add_mutant(copied_table_named_early qcow2/map/guest_map.cpp "a copy of an L2 tab
 "if (needs_table || (entry" "if ((entry")
 
 add_mutant(shared_table_not_given_up qcow2/map/guest_map.cpp "the reference to a copied L2 table is kept"
-"    if (shared.value != 0) staged_.lost.push_back({geometry_.cluster_of(shared), 1});\n" "")
+"    if (shared.value != 0) staged_.lost.clusters.push_back({geometry_.cluster_of(shared), 1});\n" "")

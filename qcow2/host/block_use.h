@@ -1,0 +1,64 @@
+// Which blocks of the image hold bytes of a compressed fragment, and where there is room among them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "qcow2/format/geometry.h"
+
+namespace qcow2 {
+
+/// A host cluster with fragments is free only when the last of them has died. Until then its blocks that no living
+/// fragment touches are dead: nothing durable is in them, so they may be written again, or given back to the host.
+/// Clusters without fragments (free ones, tables, standard clusters) have no dead blocks. Clusters no larger than a
+/// block are not tracked.
+///
+/// Units      Blocks are what is written whole: `block` bytes.
+/// Memory     Half a byte for each block, and four bytes for each cluster, of the file. A block that had fifteen
+///            fragments at once counts as touched until its cluster is free.
+/// Threads    The engine's strand.
+class BlockUse {
+ public:
+  BlockUse(const Geometry& geometry, std::uint64_t block);
+
+  void add(HostExtent fragment);
+  /// Its last name is durably gone, and so are its readers.
+  void remove(HostExtent fragment);
+  /// Nothing refers to the cluster any more.
+  void freed(HostCluster cluster);
+
+  /// The first dead blocks in a row, within one cluster, that have room for `bytes`.
+  std::optional<HostExtent> find_run(std::uint64_t bytes) const;
+  /// The first dead blocks in a row at or behind `from`, as many as lie within one cluster.
+  std::optional<HostExtent> next_run(HostOffset from) const;
+  std::uint64_t dead_bytes() const { return dead_blocks_ * block_; }
+
+ private:
+  struct Run {
+    std::uint64_t first = 0;  ///< block within the cluster
+    std::uint64_t count = 0;
+  };
+
+  unsigned count(std::uint64_t block) const { return counts_[block / 2] >> (block % 2 * 4) & 0xf; }
+  void set_count(std::uint64_t block, unsigned count);
+  template <typename Change>
+  void change(HostExtent fragment, Change change);
+  void cover(std::uint64_t clusters);
+  void look_anew(std::uint64_t cluster);
+  Run run_from(std::uint64_t cluster, std::uint64_t block) const;
+  HostExtent extent_of(std::uint64_t cluster, Run run) const;
+  /// The first cluster from `from` on with a dead run of `blocks`, or clusters() where there is none.
+  std::uint64_t find_cluster(std::uint64_t from, std::uint64_t blocks) const;
+  std::uint64_t clusters() const { return dead_.size(); }
+
+  Geometry geometry_;
+  std::uint64_t block_;
+  std::uint64_t per_cluster_;           ///< blocks; 1 or less where nothing is tracked
+  std::vector<std::uint8_t> counts_;    ///< fragments that touch each block, two blocks a byte
+  std::vector<std::uint16_t> dead_;     ///< blocks of each cluster
+  std::vector<std::uint16_t> longest_;  ///< a tree of maxima over the clusters' longest dead runs, root at 1
+  std::uint64_t dead_blocks_ = 0;
+};
+
+}  // namespace qcow2
