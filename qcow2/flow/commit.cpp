@@ -184,7 +184,8 @@ bool Commit::exceeds(std::uint64_t factor) const {
   const MapChanges& changes = rooms_.map.open_changes();
   return changes.slices.size() > factor * limits::changed_slices_max ||
          changes.lost.clusters.size() > factor * limits::batch_lost_references_max ||
-         changes.lost.bytes > factor * lost_bytes_max() ||
+         (changes.lost.bytes > factor * limits::batch_lost_bytes_min &&
+          changes.lost.bytes > factor * lost_bytes_max()) ||
          rooms_.placer.stored_bytes() - stored_at_freeze_ > factor * limits::batch_stored_bytes_max;
 }
 

@@ -35,13 +35,15 @@ core::Awaitable<HostOffset> FragmentAllocator::allocate(std::uint64_t length, st
       at = geometry_.start_of(geometry_.cluster_of(at) + 1);  // a cluster whose refcount is full takes no more
       continue;
     }
-    if (at < end_) {
+    const bool among_others = co_await open_run(length);
+    if (!among_others && at < end_) {
       const bool extended = co_await extend();
       if (extended) continue;
     }
-    close();
-    const bool among_others = co_await open_run(length);
-    if (!among_others) co_await open_chunk();
+    if (!among_others) {
+      close();
+      co_await open_chunk();
+    }
     at = HostOffset{core::align_up(begin_.value, alignment)};
   }
   const HostExtent extent{at, length};
@@ -87,6 +89,7 @@ core::Awaitable<bool> FragmentAllocator::open_run(std::uint64_t length) {
   const HostCluster cluster = geometry_.cluster_of(run->at);
   const std::uint64_t count = co_await refcounts_.count(cluster);
   if (count == 0 || count >= geometry_.refcount_max()) co_return false;
+  close();
   clusters_.hold(cluster);
   const bool backed = co_await space_.back(*run);
   if (!backed) {

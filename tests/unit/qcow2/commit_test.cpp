@@ -349,6 +349,39 @@ int flush_error(OpenImage& image) {
 Bytes last_write() { return noise(cluster, 35); }
 
 // A full host costs nobody a byte: whatever write finds no space, it is told, and the same flush succeeds later.
+// Shrinks to a little more than `size`.
+Bytes that_takes(std::uint64_t size, unsigned seed) {
+  Bytes bytes = random_bytes(size, seed);
+  bytes.resize(cluster);
+  return bytes;
+}
+
+TEST(Commit, DeadBlocksAmongLivingFragmentsAreWrittenAgain) {
+  OpenImage image(empty_image());
+  image.write(0, that_takes(40 << 10, 1));
+  image.write(cluster, that_takes(12 << 10, 2));
+  image.flush();
+  const std::uint64_t full_size = image.file.size();
+  image.write(0, that_takes(1 << 10, 3));
+  image.flush();
+  const std::size_t first = image.file.operations().size();
+  image.write(2 * cluster, that_takes(30 << 10, 4));
+  image.flush();
+  EXPECT_LE(image.file.size(), full_size + 4096) << "where the first one was there is room";
+  const auto& operations = image.file.operations();
+  const auto is_fragment = [](const auto& each) { return each.kind == Kind::write && each.length >= 30 << 10; };
+  const auto written =
+      std::find_if(operations.begin() + static_cast<std::ptrdiff_t>(first), operations.end(), is_fragment);
+  ASSERT_NE(written, operations.end());
+  EXPECT_EQ(written->at % cluster, 0u);
+  EXPECT_EQ(image.read(0, cluster), that_takes(1 << 10, 3));
+  EXPECT_EQ(image.read(cluster, cluster), that_takes(12 << 10, 2));
+  EXPECT_EQ(image.read(2 * cluster, cluster), that_takes(30 << 10, 4));
+  test::run(image.engine, image.disk->zero(core::DiskOffset{2 * cluster}, cluster));
+  image.close();
+  EXPECT_TRUE(image.file.content_is(written->at, Bytes(28 << 10))) << "what is dead at the end goes back to the host";
+}
+
 TEST(Commit, WantOfSpaceIsSurvivedAtAnyWrite) {
   const Bytes fresh = empty_image();
   std::size_t shortages = 0;
