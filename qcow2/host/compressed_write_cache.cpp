@@ -258,10 +258,6 @@ bool CompressedWriteCache::worth_a_flight() const {
          active_.size() * 2 > clusters_max_;
 }
 
-bool CompressedWriteCache::needs_room() const {
-  return active_.size() > clusters_max_ || (room_wanted_ && active_.size() == clusters_max_);
-}
-
 void CompressedWriteCache::pump() {
   while (!failure_ && flights_ < limits::writes_in_flight_max && worth_a_flight()) {
     if (ready_.empty()) {
@@ -351,10 +347,6 @@ void CompressedWriteCache::land(const Flight& flight, bool arrived) {
 void CompressedWriteCache::wake_waiters() {
   landed_.wake_all();
   if (active_.size() < clusters_max_ || failure_ || stopping_) room_.wake_all();
-}
-
-void CompressedWriteCache::throw_if_failed() const {
-  if (failure_) std::rethrow_exception(failure_);
 }
 
 // ---- orders from the owner

@@ -97,14 +97,18 @@ class CompressedWriteCache {
   void want(Cluster& cluster);
   void wait_for_a_flight(const Cluster& cluster);
   void pump();
-  bool needs_room() const;
+  bool needs_room() const {
+    return active_.size() > clusters_max_ || (room_wanted_ && active_.size() == clusters_max_);
+  }
   bool worth_a_flight() const;
   Flight gather(Cluster& cluster);
   void board(Cluster& cluster, Flight& flight);
   core::Awaitable<void> fly(Flight flight);
   void land(const Flight& flight, bool arrived);
   void wake_waiters();
-  void throw_if_failed() const;
+  void throw_if_failed() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
 
   core::Engine& engine_;
   core::BlockFile& file_;
