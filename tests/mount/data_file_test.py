@@ -9,32 +9,18 @@ import signal
 
 import content
 import harness
-from harness import KiB, MiB, QCOWFS, run, scaled
+from harness import KiB, MiB, QCOWFS, run
+from layers_test import Layered
 
 ALLOWED = "data_file=on"
 
 
-class WithDataFile(harness.MountCase):
+class WithDataFile(Layered):
     def apart(self, size, options="", name="apart", raw=False, arguments=()):
         """An image of QEMU's, and its data file."""
         data = self.path(f"{name}.data")
         words = [f"data_file={data}", *(["data_file_raw=on"] if raw else []), *([options] if options else [])]
         return self.create_by_qemu(size, ",".join(words), f"{name}.qcow2", arguments), data
-
-    def write_about(self, daemon, twin, seed, count=None):
-        source = random.Random(f"data file {seed}")
-        size = os.path.getsize(twin)
-        self.assertEqual(os.path.getsize(daemon.disk), size)
-        for number in range(count or scaled(40, 15)):
-            length = min(int(2 ** source.uniform(0, 18)), size // 2)
-            offset = source.randrange(size - length)
-            data = content.mixed(length, (seed, number), 30000)
-            for disk in (daemon.disk, twin):
-                if number % 4 == 3:
-                    harness.punch(disk, offset, length)
-                else:
-                    harness.write_at(disk, offset, data)
-        self.assert_same_bytes(daemon.disk, twin)
 
     def write_by_qemu(self, image, twin, seed):
         source = random.Random(f"data file of QEMU {seed}")
