@@ -370,16 +370,17 @@ TEST(Commit, DeadBlocksAmongLivingFragmentsAreWrittenAgain) {
   EXPECT_LE(image.file.size(), full_size + 4096) << "where the first one was there is room";
   const auto& operations = image.file.operations();
   const auto is_fragment = [](const auto& each) { return each.kind == Kind::write && each.length >= 30 << 10; };
-  const auto written =
+  const auto found =
       std::find_if(operations.begin() + static_cast<std::ptrdiff_t>(first), operations.end(), is_fragment);
-  ASSERT_NE(written, operations.end());
-  EXPECT_EQ(written->at % cluster, 0u);
+  ASSERT_NE(found, operations.end());
+  const std::uint64_t written_at = found->at;
+  EXPECT_EQ(written_at % cluster, 0u);
   EXPECT_EQ(image.read(0, cluster), that_takes(1 << 10, 3));
   EXPECT_EQ(image.read(cluster, cluster), that_takes(12 << 10, 2));
   EXPECT_EQ(image.read(2 * cluster, cluster), that_takes(30 << 10, 4));
   test::run(image.engine, image.disk->zero(core::DiskOffset{2 * cluster}, cluster));
   image.close();
-  EXPECT_TRUE(image.file.content_is(written->at, Bytes(28 << 10))) << "what is dead at the end goes back to the host";
+  EXPECT_TRUE(image.file.content_is(written_at, Bytes(28 << 10))) << "what is dead at the end goes back to the host";
 }
 
 TEST(Commit, WantOfSpaceIsSurvivedAtAnyWrite) {
