@@ -36,9 +36,7 @@ void BlockUse::cover(std::uint64_t wanted) {
 
 template <typename Change>
 void BlockUse::change(HostExtent fragment, Change change) {
-  if (per_cluster_ <= 1) return;
   const HostClusters touched = geometry_.clusters_touched(fragment);
-  cover(touched.first.value + touched.count);
   const std::uint64_t last = (fragment.at.value + fragment.length - 1) / block_;
   for (std::uint64_t block = fragment.at.value / block_; block <= last; ++block) {
     if (count(block) != count_max) set_count(block, change(count(block)));
@@ -46,11 +44,20 @@ void BlockUse::change(HostExtent fragment, Change change) {
   for (std::uint64_t i = 0; i < touched.count; ++i) look_anew(touched.first.value + i);
 }
 
+std::uint64_t BlockUse::clusters_up_to(HostExtent fragment) const {
+  const HostClusters touched = geometry_.clusters_touched(fragment);
+  return touched.first.value + touched.count;
+}
+
 void BlockUse::add(HostExtent fragment) {
+  if (per_cluster_ <= 1) return;
+  cover(clusters_up_to(fragment));
   change(fragment, [](unsigned count) { return count + 1; });
 }
 
+// What was never added may lie anywhere that an entry can name: it must not cost memory.
 void BlockUse::remove(HostExtent fragment) {
+  if (clusters_up_to(fragment) > clusters()) return;
   change(fragment, [](unsigned count) { return count - (count != 0 ? 1 : 0); });
 }
 

@@ -23,7 +23,8 @@ class BlockUse {
   BlockUse(const Geometry& geometry, std::uint64_t block);
 
   void add(HostExtent fragment);
-  /// Its last name is durably gone, and so are its readers.
+  /// Its last name is durably gone, and so are its readers. One that was not added changes nothing in a cluster that
+  /// has none that were.
   void remove(HostExtent fragment);
   /// Nothing refers to the cluster any more.
   void freed(HostCluster cluster);
@@ -44,6 +45,7 @@ class BlockUse {
   void set_count(std::uint64_t block, unsigned count);
   template <typename Change>
   void change(HostExtent fragment, Change change);
+  std::uint64_t clusters_up_to(HostExtent fragment) const;  ///< and with those that it touches
   void cover(std::uint64_t clusters);
   void look_anew(std::uint64_t cluster);
   Run run_from(std::uint64_t cluster, std::uint64_t block) const;

@@ -108,6 +108,14 @@ TEST(BlockUse, SmallClustersAreNotTracked) {
   EXPECT_FALSE(use.next_run(HostOffset{0}));
 }
 
+TEST(BlockUse, AFragmentThatWasNeverAddedCostsNothingWhereverItLies) {
+  BlockUse use(Geometry{16, 4}, block);
+  use.remove({HostOffset{(1ull << 54) + 5}, 70000});  // memory for all before it: there is none
+  use.add({HostOffset{65536}, 100});
+  use.remove({HostOffset{1ull << 54}, 100});
+  EXPECT_EQ(use.dead_bytes(), 65536u - block);
+}
+
 TEST(BlockUse, ACrowdedBlockIsTouchedUntilItsClusterIsFree) {
   BlockUse use(Geometry{16, 4}, block);
   for (int i = 0; i < 20; ++i) use.add({HostOffset{65536}, 100});
