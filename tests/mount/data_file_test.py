@@ -4,7 +4,6 @@ for. QEMU judges the image; whoever reads a raw data file by itself judges that 
 
 import itertools
 import os
-import random
 import signal
 
 import content
@@ -21,17 +20,6 @@ class WithDataFile(Layered):
         data = self.path(f"{name}.data")
         words = [f"data_file={data}", *(["data_file_raw=on"] if raw else []), *([options] if options else [])]
         return self.create_by_qemu(size, ",".join(words), f"{name}.qcow2", arguments), data
-
-    def write_by_qemu(self, image, twin, seed):
-        source = random.Random(f"data file of QEMU {seed}")
-        size = os.path.getsize(twin)
-        commands = []
-        for number in range(20):
-            length = 512 * source.randint(1, 200)
-            offset = 512 * source.randrange((size - length) // 512)
-            commands += ["-c", f"{'write -z' if number % 4 == 0 else f'write -P {number + 1}'} {offset} {length}"]
-        for disk, kind in ((image, "qcow2"), (twin, "raw")):
-            run("qemu-io", "-f", kind, *commands, disk)
 
     def must_be_sound(self, image, twin, data, raw):
         self.judge(image, twin)
@@ -60,14 +48,14 @@ class Served(WithDataFile):
                 twin = self.twin(size, f"twin{number}.raw")
                 if below:
                     run("dd", f"if={base}", f"of={twin}", "conv=notrunc", "status=none")
-                self.write_by_qemu(image, twin, number)
+                self.qemu_writes(image, twin, number, 20, 200)
                 for turn in range(2):
                     daemon = self.mount(image, ALLOWED)
                     self.assert_same_bytes(daemon.disk, twin)
                     self.write_about(daemon, twin, (number, turn))
                     daemon.unmount()
                     self.must_be_sound(image, twin, data, raw)
-                    self.write_by_qemu(image, twin, (number, turn))
+                    self.qemu_writes(image, twin, (number, turn), 20, 200)
                     self.must_be_sound(image, twin, data, raw)
 
     def test_nothing_is_compressed_and_space_comes_back(self):

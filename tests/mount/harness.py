@@ -11,6 +11,7 @@ CI                "true": what a test needs and the machine lacks is a failure; 
 import ctypes
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -319,6 +320,19 @@ class MountCase(unittest.TestCase):
 
     def info(self, image):
         return json.loads(run("qemu-img", "info", "-f", "qcow2", "--output=json", image).stdout)
+
+    def qemu_writes(self, image, twin, seed, count, sectors_max):
+        """Bytes and zeros by QEMU, whole sectors of the image and its raw twin alike."""
+        source = random.Random(f"qemu {seed}")
+        size = os.path.getsize(twin)
+        commands = []
+        for _ in range(count):
+            length = 512 * source.randint(1, sectors_max)
+            offset = 512 * source.randrange((size - length) // 512)
+            how = "write -z" if source.random() < 0.3 else f"write -P {source.randrange(1, 256)}"
+            commands += ["-c", f"{how} {offset} {length}"]
+        for disk, disk_format in ((image, "qcow2"), (twin, "raw")):
+            run("qemu-io", "-f", disk_format, *commands, disk)
 
     def assert_same_bytes(self, left, right):
         """Two files, read past the page cache's copy where that is possible."""

@@ -96,16 +96,7 @@ class Matrix(harness.MountCase):
 
     def work_of_qemu(self, image, raw, seed):
         """What QEMU leaves: standard clusters and, of extended entries, some that are so and others that are not."""
-        source = random.Random(f"matrix of QEMU {seed}")
-        size = os.path.getsize(raw)
-        commands = []
-        for _ in range(12):
-            length = 512 * source.randint(1, 96)
-            offset = 512 * source.randrange((size - length) // 512)
-            how = "write -z" if source.random() < 0.3 else f"write -P {source.randrange(1, 256)}"
-            commands += ["-c", f"{how} {offset} {length}"]
-        for disk, disk_format in ((image, "qcow2"), (raw, "raw")):
-            run("qemu-io", "-f", disk_format, *commands, disk)
+        self.qemu_writes(image, raw, seed, 12, 96)
 
     def take_snapshot(self, maker, image, name):
         if maker == "qcowfs":
