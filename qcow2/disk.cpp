@@ -242,8 +242,9 @@ core::Awaitable<void> Disk::zero_cluster(GuestCluster cluster, Zeros zeros) {
   if (covered || geometry_.external_data) {
     co_await admission_.admit(std::max(size_, geometry_.start_of(cluster + 1).value));
   }
-  const bool takes_bytes = co_await takes_bytes_to_zero(cluster);
-  if (takes_bytes && zeros == Zeros::kept) {
+  bool takes_bytes = false;
+  if (zeros == Zeros::kept) takes_bytes = co_await takes_bytes_to_zero(cluster);
+  if (takes_bytes) {
     assembler_.write_zeros(cluster, {0, geometry_.cluster_size()});
     co_return;
   }

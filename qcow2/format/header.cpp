@@ -62,6 +62,8 @@ void read_version_3_fields(core::Bytes bytes, Header& header, const std::string&
   header.compression = static_cast<CompressionType>(type);
 }
 
+std::string text_of(core::Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
 void require(bool holds, const std::string& name, const char* what) {
   if (!holds) fail(Errc::corrupt_image, name + ": " + what);
 }
@@ -163,13 +165,10 @@ std::optional<BackingReference> find_backing(const Header& header, core::Bytes f
   if (at == 0 || header.backing_file_size == 0) return std::nullopt;
   require(at <= first_cluster.size() && header.backing_file_size <= first_cluster.size() - at, name,
           "the backing file name lies too far back");
-  const auto text = [](core::Bytes bytes) {
-    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  };
   BackingReference reference;
-  reference.name = text(first_cluster.subspan(at, header.backing_file_size));
+  reference.name = text_of(first_cluster.subspan(at, header.backing_file_size));
   for (const HeaderExtension& found : extensions) {
-    if (found.type == extension::backing_format) reference.format = text(found.data);
+    if (found.type == extension::backing_format) reference.format = text_of(found.data);
   }
   return reference;
 }
@@ -177,7 +176,7 @@ std::optional<BackingReference> find_backing(const Header& header, core::Bytes f
 std::string find_data_file(const Header& header, core::Bytes first_cluster, const std::string& name) {
   for (const HeaderExtension& found : parse_extensions(header, first_cluster, name)) {
     if (found.type != extension::data_file_name || found.data.empty()) continue;
-    return {reinterpret_cast<const char*>(found.data.data()), found.data.size()};
+    return text_of(found.data);
   }
   return {};
 }

@@ -72,7 +72,9 @@ core::Awaitable<bool> ClusterAllocator::reserve_at(HostClusters clusters) {
 
 void ClusterAllocator::hold(HostCluster cluster) { reserved_.push_back({cluster, 1}); }
 
-void ClusterAllocator::filled(HostClusters clusters) {
+void ClusterAllocator::filled(HostClusters clusters) { forget_lapsed(clusters); }
+
+void ClusterAllocator::forget_lapsed(HostClusters clusters) {
   std::erase_if(lapsed_, [&](HostCluster cluster) { return contains(clusters, cluster); });
 }
 
@@ -81,10 +83,10 @@ void ClusterAllocator::release(HostClusters clusters) {
                                   [&](const HostClusters& range) { return range.first == clusters.first; });
   CHECK(found != reserved_.end() && found->count == clusters.count);
   reserved_.erase(found);
-  const auto lapsed = std::stable_partition(lapsed_.begin(), lapsed_.end(),
-                                            [&](HostCluster cluster) { return !contains(clusters, cluster); });
-  for (auto cluster = lapsed; cluster != lapsed_.end(); ++cluster) space_.freed(*cluster);
-  lapsed_.erase(lapsed, lapsed_.end());
+  for (const HostCluster cluster : lapsed_) {
+    if (contains(clusters, cluster)) space_.freed(cluster);
+  }
+  forget_lapsed(clusters);
   // Parts of it may never have been used.
   single_from_ = std::min(single_from_, clusters.first);
   run_from_ = std::min(run_from_, clusters.first);

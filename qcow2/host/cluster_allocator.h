@@ -39,6 +39,7 @@ class ClusterAllocator {
 
  private:
   core::Awaitable<void> grow();
+  void forget_lapsed(HostClusters clusters);
   core::Awaitable<HostCluster> search(std::uint64_t count, std::uint64_t alignment, HostCluster from);
 
   Refcounts& refcounts_;

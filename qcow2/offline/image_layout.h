@@ -21,7 +21,7 @@ struct ImageLayout {
   std::optional<HostExtent> luks_header;
 
   const Geometry& geometry() const { return header.geometry; }
-  bool external_data() const { return (header.incompatible_features & incompatible::external_data_file) != 0; }
+  bool external_data() const { return geometry().external_data; }
   std::uint64_t disk_size() const { return core::align_down(header.size, sector_size); }  ///< as it is served
 };
 
