@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 
 #include "core/block_file.h"
 #include "core/bytes.h"
@@ -9,6 +11,13 @@
 #include "core/offset.h"
 
 namespace core {
+
+/// How an image is to be made smaller.
+struct CompactOrder {
+  std::optional<int> recompress_level;  ///< what becomes shorter at this level is stored so
+  std::function<void(std::uint64_t done, std::uint64_t total)> progress = [](std::uint64_t, std::uint64_t) {};
+  std::function<bool()> cancelled = [] { return false; };  ///< asked often: true ends it early, with nothing lost
+};
 
 /// Units      Offsets and lengths are bytes of any alignment.
 /// Ownership  read() borrows its target until it completes; write() shares its payload and may keep it much longer.
@@ -38,6 +47,8 @@ class GuestDisk {
   virtual Awaitable<std::uint64_t> next_data(DiskOffset at) = 0;
   /// The first byte from `at` on that is known to read as zeros, or size().
   virtual Awaitable<std::uint64_t> next_hole(DiskOffset at) = 0;
+  /// Makes the image smaller in place, beside whatever else is under way; an end at any moment loses nothing.
+  virtual Awaitable<void> compact(const CompactOrder& order);
   /// Flushes, gives everything back and refuses what comes later. Must be called once before destruction.
   virtual Awaitable<void> close() = 0;
 };

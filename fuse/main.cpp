@@ -28,6 +28,7 @@ int run(const CheckOptions& options) { return run_check(options); }
 int run(const ConvertOptions& options) { return run_convert(options); }
 int run(const CompareOptions& options) { return run_compare(options); }
 int run(const MapOptions& options) { return run_map(options); }
+int run(const CompactOptions& options) { return run_compact(options); }
 int run(const SnapshotOptions& options) { return run_snapshot(options); }
 int run(const Printout& asked) { return print(asked.text); }
 int run(const ShowVersion&) {

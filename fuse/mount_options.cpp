@@ -61,6 +61,11 @@ bool on_or_off(std::string_view name, const std::string& value) {
   return value == "on";
 }
 
+std::string cleaning(const std::string& value) {
+  if (value != "off" && value != "idle" && value != "on") reject("clean", value, "off, idle or on");
+  return value;
+}
+
 std::string image_format(const std::string& value) {
   if (value != "raw" && value != "qcow2") reject("backing_format", value, "raw or qcow2");
   return value;
@@ -100,6 +105,8 @@ const std::map<std::string_view, SetValue> values = {
      [](MountOptions& o, const std::string& v) {
        o.commit_interval_seconds = number<unsigned>("commit_interval", v, 1, commit_interval_max);
      }},
+    {"clean", [](MountOptions& o, const std::string& v) { o.clean = cleaning(v); }},
+    {"discard", [](MountOptions& o, const std::string& v) { o.discard = on_or_off("discard", v); }},
     {"log", [](MountOptions& o, const std::string& v) { o.log_file = not_empty("log", v); }},
     {"uid", [](MountOptions& o,
                const std::string& v) { o.uid = number<uid_t>("uid", v, 0, std::numeric_limits<uid_t>::max() - 1); }},

@@ -21,6 +21,7 @@
 #include "fuse/mount_plan.h"
 #include "fuse/named_file_policy.h"
 #include "fuse/server.h"
+#include "fuse/soundness.h"
 #include "fuse/verbs.h"
 #include "qcow2/image.h"
 #include "qcow2/named_files.h"
@@ -50,22 +51,46 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   image.level = options.level.value_or(image.level);
   if (options.wide_window) image.window = qcow2::Window::wide;
   image.cache_size = options.cache_size.value_or(image.cache_size);
+  image.discard = options.discard;
+  if (options.clean == "off") image.clean = qcow2::Cleaning::off;
+  if (options.clean == "on") image.clean = qcow2::Cleaning::on;
   if (options.commit_interval_seconds) image.commit_interval_ms = *options.commit_interval_seconds * 1000;
   return image;
 }
 
 core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
-                                     const MountPlan& plan, Startup& startup, Control& control) {
+                                     const MountPlan& plan, const std::string& damage, Startup& startup,
+                                     Control& control) {
   qcow2::NamedFiles others(engine, options.image, file.descriptor(),
                            named_file_policy(options.named_files, options.direct));
   qcow2::ImageOptions how = image_options(options);
   others.serve(how);
   const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);
+  if (!damage.empty()) {
+    const std::string sentence = damage + "; mounted read-only until then";
+    const bool log_is_terminal = options.foreground && options.log_file.empty();
+    if (!log_is_terminal) spdlog::warn("{}", sentence);
+    complain(sentence);
+  }
   co_await serve(engine, *disk, plan, startup, control);
 }
 
+// Who may not have the image, or has nowhere to mount it, learns that before anything is changed.
+void try_all_else(core::ThreadedEngine& engine, const MountOptions& options) {
+  const core::DirectFile file(engine, options.image, core::Access::read_write, options.direct);
+  core::lock_image(file.descriptor(), core::Access::read_write, options.image);
+  plan_mount(options, file.descriptor());
+}
+
 // `control` outlives the file in here: who listens hears the end of the stream when the image is free.
-void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, Startup& startup, Control& control) {
+void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, Startup& startup, Control& control) {
+  MountOptions options = wanted;
+  std::string damage;
+  if (!options.read_only) {
+    try_all_else(engine, options);
+    damage = why_not_writable(options.image);
+    options.read_only = !damage.empty();  // a damaged image can still be read
+  }
   const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
   core::DirectFile file(engine, options.image, access, options.direct);
   core::lock_image(file.descriptor(), access, options.image);
@@ -73,7 +98,8 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, 
 
   std::exception_ptr failure;
   auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };
-  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, startup, control), keep_failure);
+  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, damage, startup, control),
+                 keep_failure);
   engine.run();
   if (failure) std::rethrow_exception(failure);
 }

@@ -28,6 +28,8 @@ Options for -o:
                            kilobytes at a time; a full disk is then told by fsync and close, not by write
   workers=N                threads that compress (default: the number of processors)
   commit_interval=SECONDS  after which written data is on the disk without being asked for (default: 5)
+  clean=off|idle|on        empties sparse parts of IMAGE in the background: while nobody writes (the default), or always
+  discard=on|off           gives the host back what the image no longer uses, while mounted (default: on)
   log=FILE                 where messages go (default: the system log; with -f the terminal)
   uid=N, gid=N, umask=M    owner, group and withheld permissions (octal) of what is shown
   allow_other, allow_root  who besides the mounting user may see it
@@ -44,6 +46,7 @@ Other commands; each has its own --help:
   qcowfs convert [OPTIONS] SOURCE TARGET    copy a disk into a new compressed image, or into a raw file
   qcowfs compare [OPTIONS] IMAGE IMAGE      say whether two images hold the same disk
   qcowfs map [--json] IMAGE                 say where in an image the disk's bytes are
+  qcowfs compact [--recompress N] IMAGE     make an image smaller in place
   qcowfs snapshot ACTION IMAGE [NAME]       list, create, delete or apply internal snapshots
 
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
@@ -87,9 +90,10 @@ Command parse_command_line(int argc, const char* const* argv) {
     std::string_view verb;
     Command (*parse)(const std::vector<std::string>& words);
   };
-  constexpr Row rows[] = {{"mount", parse_mount},     {"umount", parse_umount}, {"create", parse_create},
-                          {"info", parse_info},       {"check", parse_check},   {"convert", parse_convert},
-                          {"compare", parse_compare}, {"map", parse_map},       {"snapshot", parse_snapshot}};
+  constexpr Row rows[] = {{"mount", parse_mount},      {"umount", parse_umount}, {"create", parse_create},
+                          {"info", parse_info},        {"check", parse_check},   {"convert", parse_convert},
+                          {"compare", parse_compare},  {"map", parse_map},       {"compact", parse_compact},
+                          {"snapshot", parse_snapshot}};
   for (const Row& row : rows) {
     if (verb != row.verb) continue;
     words.erase(words.begin());

@@ -40,6 +40,8 @@ struct MountOptions {
   std::optional<std::uint64_t> cache_size;  ///< bytes
   std::optional<unsigned> workers;          ///< as many as processors, where nothing is said
   std::optional<unsigned> commit_interval_seconds;
+  std::string clean;     ///< off, idle or on; empty: idle
+  bool discard = true;   ///< gives the host back what nobody uses, while mounted too
   std::string log_file;  ///< empty: syslog, or stderr in the foreground
 
   bool allow_other = false;
@@ -84,6 +86,11 @@ struct CheckOptions {
   bool data = false;   ///< decode every compressed cluster
   std::string repair;  ///< leaks or all; empty: nothing is changed
   bool json = false;
+};
+
+struct CompactOptions {
+  std::string image;
+  std::optional<int> recompress_level;
 };
 
 enum class SnapshotAction { list, create, remove, apply };
@@ -138,7 +145,7 @@ struct Printout {
 struct ShowVersion {};
 
 using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, ConvertOptions,
-                             CompareOptions, MapOptions, SnapshotOptions, Printout, ShowVersion>;
+                             CompareOptions, MapOptions, CompactOptions, SnapshotOptions, Printout, ShowVersion>;
 
 /// One line for the person at the keyboard; ends the program with `exit_status`.
 class UsageError : public std::runtime_error {

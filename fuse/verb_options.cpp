@@ -45,12 +45,12 @@ Preallocation preallocation_or_reject(const std::string& text) {
   throw UsageError("--preallocation " + text + ": expected off, metadata, falloc or full");
 }
 
-int level_or_reject(const std::string& text) {
+int level_or_reject(const std::string& option, const std::string& text) {
   int level = 0;
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, level);
   if (stop != end || error != std::errc{} || level < level_min || level > level_max) {
-    throw UsageError("--level " + text + ": expected a number from 1 to 9");
+    throw UsageError(option + " " + text + ": expected a number from 1 to 9");
   }
   return level;
 }
@@ -124,7 +124,7 @@ void understand_target(const ConvertWords& words, ConvertOptions& options) {
   }
   if (to_stdout) throw UsageError("-O qcow2: a qcow2 image cannot be written to stdout, only to a file");
   if (!words.compression.empty()) options.compression = compression_or_reject(words.compression);
-  if (!words.level.empty()) options.level = level_or_reject(words.level);
+  if (!words.level.empty()) options.level = level_or_reject("--level", words.level);
   if (!words.window.empty()) options.wide_window = wide_window_or_reject(words.window);
   if (!words.window.empty() && options.compression == Compression::zstd) {
     throw UsageError("--window " + words.window + ": only for zlib");
@@ -220,6 +220,22 @@ Command parse_check(const std::vector<std::string>& words) {
   if (!options.repair.empty() && options.repair != "leaks" && options.repair != "all") {
     throw UsageError("--repair " + options.repair + ": expected leaks or all", exit_failure);
   }
+  return options;
+}
+
+Command parse_compact(const std::vector<std::string>& words) {
+  CLI::App app("Makes a qcow2 image smaller in place: no second copy, and nothing is lost should it be interrupted.",
+               "qcowfs compact");
+  app.footer(
+      "Fragments slide together, tables move down, and the end is cut off. Prints the size before and after.\n"
+      "Ctrl-C ends it early and leaves the image as small as it has become.");
+  CompactOptions options;
+  std::string level;
+  app.add_option("--recompress", level, "also compress anew, at level 1 to 9, what becomes smaller by that")
+      ->type_name("N");
+  app.add_option("IMAGE", options.image, "the qcow2 image, not mounted")->required()->type_name("");
+  if (const auto asked = parse_words(app, words)) return *asked;
+  if (!level.empty()) options.recompress_level = level_or_reject("--recompress", level);
   return options;
 }
 

@@ -20,6 +20,7 @@ std::optional<Command> parse_words(CLI::App& app, std::vector<std::string> words
 Command parse_umount(const std::vector<std::string>& words);
 Command parse_create(const std::vector<std::string>& words);
 Command parse_info(const std::vector<std::string>& words);
+Command parse_compact(const std::vector<std::string>& words);
 Command parse_check(const std::vector<std::string>& words);
 Command parse_convert(const std::vector<std::string>& words);
 Command parse_compare(const std::vector<std::string>& words);

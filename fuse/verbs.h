@@ -13,6 +13,7 @@ int run_umount(const UmountOptions& options);
 int run_create(const CreateOptions& options);
 int run_info(const InfoOptions& options);
 int run_check(const CheckOptions& options);
+int run_compact(const CompactOptions& options);
 int run_convert(const ConvertOptions& options);
 int run_compare(const CompareOptions& options);
 int run_map(const MapOptions& options);

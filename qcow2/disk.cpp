@@ -3,28 +3,32 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
 #include <cerrno>
 
 #include "core/alignment.h"
 #include "core/check.h"
 #include "core/error.h"
+#include "qcow2/flow/survey.h"
 
 namespace qcow2 {
 
-// While one exists, no shrink runs; while a shrink runs, none comes into being.
+// While one of `changing_` exists, no shrink runs; while a shrink runs, none comes into being.
 class Disk::Changing {
  public:
-  explicit Changing(Disk& disk) : disk_(disk) { ++disk_.changing_; }
+  Changing(Disk& disk, std::uint64_t& count) : disk_(disk), count_(count) {
+    ++count_;
+    ++disk_.changes_;
+  }
   Changing(const Changing&) = delete;
   Changing& operator=(const Changing&) = delete;
   ~Changing() {
-    --disk_.changing_;
+    --count_;
     disk_.shape_free_.wake_all();
   }
 
  private:
   Disk& disk_;
+  std::uint64_t& count_;
 };
 
 Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
@@ -32,7 +36,9 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
     : engine_(engine),
       options_(options),
       version_(header.version),
+      compression_(header.compression),
       resizable_(header.version >= 3 || header.snapshots == 0),  // else a snapshot does not know its disk's size
+      surveyed_(header.snapshots == 0 && !header.geometry.external_data && !options.read_only),
       geometry_(header.geometry),
       tables_{header.l1_table, header.l1_entries, header.size},
       refcount_table_(header.refcount_table),
@@ -64,7 +70,12 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
           {file_, assembler_, placer_, cache_, refcounts_, clusters_, block_use_, map_, reader_, readers_, failure_},
           geometry_),
       admission_({commit_, assembler_, placer_, map_, refcounts_, space_, reader_}, geometry_, budget_,
-                 FragmentAllocator::chunk_clusters(geometry_, fresh_block_)) {
+                 FragmentAllocator::chunk_clusters(geometry_, fresh_block_)),
+      giving_back_(
+          {file_, commit_, placer_, clusters_, space_, block_use_}, [this] { return quiet(); }, options.discard),
+      mover_(engine, {commit_, admission_, placer_, cache_, map_, readers_, *codec_}, geometry_, version_),
+      cleaner_(engine, {file_, commit_, mover_, map_, fragments_, block_use_}, geometry_, version_, size_,
+               options.clean_from) {
   failure_.on_change([this] {
     assembler_.wake_all();
     commit_.wake_all();
@@ -76,14 +87,9 @@ Disk::~Disk() = default;
 core::Awaitable<void> Disk::open() {
   co_await map_.open(tables_);
   if (!options_.read_only) co_await refcounts_.open(refcount_table_, refcount_table_clusters_);
-}
-
-void Disk::start() {
-  if (options_.read_only) return;
-  file_.be_patient();
-  encoder_.start();
-  keeper_running_ = true;
-  boost::asio::co_spawn(engine_.executor(), keep_committing(), core::Supervised{"background commits"});
+  if (surveyed_ && geometry_.cluster_size() > fresh_block_) {
+    co_await survey(file_, map_.published_tables(), geometry_, block_use_, space_);
+  }
 }
 
 void Disk::require_writable() const {
@@ -168,7 +174,7 @@ core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload
     core::fail(core::Errc::image_too_small, options_.name + ": the image cannot hold a disk that large");
   }
   while (reshaping_) co_await shape_free_.wait();
-  const Changing changing(*this);
+  const Changing changing(*this, changing_);
   co_await file_.retry();
   if (at.value + payload.size() > size_) co_await grow(at.value + payload.size());
   std::uint64_t done = 0;
@@ -185,7 +191,7 @@ core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload
 core::Awaitable<void> Disk::zero(core::DiskOffset at, std::uint64_t length) {
   require_writable();
   while (reshaping_) co_await shape_free_.wait();
-  const Changing changing(*this);
+  const Changing changing(*this, changing_);
   if (at.value >= size_) co_return;
   const GuestOffset end = at + std::min(length, size_ - at.value);
   co_await zero_range(at, end, Zeros::kept);
@@ -260,6 +266,7 @@ core::Awaitable<void> Disk::resize(std::uint64_t size) {
   if (size > size_max()) {
     core::fail(core::Errc::image_too_small, options_.name + ": the image cannot hold a disk that large");
   }
+  const Changing changing(*this, resizes_);
   const core::AsyncMutex::Guard alone = co_await resizing_.lock();
   if (size > size_) co_await grow(size);
   if (size < size_) co_await shrink(size);
@@ -324,75 +331,6 @@ core::Awaitable<std::uint64_t> Disk::seek(core::DiskOffset at, Sought sought) {
   if (!options_.read_only) co_await assembler_.drain();  // what is zero is known only once it was encoded
   const std::uint64_t found = co_await holes_.seek(at, sought, size_);
   co_return found;
-}
-
-core::Awaitable<void> Disk::keep_committing() {
-  const std::chrono::milliseconds interval(options_.commit_interval_ms);
-  const std::chrono::milliseconds tick =
-      std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
-  auto last = engine_.now();
-  bool hindered = false;
-  while (!closing_ && !failure_.failed()) {
-    if (hindered || !commit_.large()) co_await engine_.sleep_for(tick);
-    if (closing_) break;
-    const bool due = commit_.pending() && engine_.now() - last >= interval - tick;
-    if (!commit_.pending()) last = engine_.now();
-    if (!due && !commit_.large()) continue;
-    try {
-      if (due) {
-        co_await commit_.flush();
-      } else {
-        co_await commit_.publish();
-      }
-      hindered = false;
-    } catch (const std::exception& error) {
-      // A failure is recorded; want of space and unreadable clusters may end, so the next turn tries again. Either is
-      // reported to whoever asks for durability.
-      hindered = true;
-    }
-    last = engine_.now();
-  }
-  keeper_running_ = false;
-  keeper_ended_.wake_all();
-}
-
-core::Awaitable<void> Disk::close() {
-  if (options_.read_only) {
-    co_await cache_.stop();
-    co_await backing_.close();
-    co_return;
-  }
-  closing_ = true;
-  while (keeper_running_) {
-    engine_.wake_sleepers();
-    co_await keeper_ended_.wait();
-  }
-  co_await file_.retry();
-  file_.give_up();  // nobody is left who could make room and ask again
-  try {
-    co_await finish();
-  } catch (const std::exception& error) {
-    failure_.record(error);
-  }
-  try {
-    co_await cache_.stop();
-  } catch (const std::exception& error) {
-    failure_.record(error);
-  }
-  assembler_.close();
-  co_await encoder_.join();
-  co_await commit_.join();
-  co_await backing_.close();
-  failure_.check();
-}
-
-core::Awaitable<void> Disk::finish() {
-  co_await commit_.finish();
-  fragments_.close();
-  if (!commit_.changed_image()) co_return;
-  co_await space_.give_back(block_use_);
-  // Its last cluster was written whole.
-  if (with_data_) co_await with_data_->resize_data(size_, core::align_up(size_, sector_size));
 }
 
 }  // namespace qcow2

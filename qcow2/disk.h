@@ -1,6 +1,7 @@
 // The rooms of an open image, wired: one object that serves the guest's disk.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -12,9 +13,13 @@
 #include "qcow2/flow/admission.h"
 #include "qcow2/flow/assembler.h"
 #include "qcow2/flow/backing.h"
+#include "qcow2/flow/cleaner.h"
 #include "qcow2/flow/commit.h"
+#include "qcow2/flow/compaction.h"
 #include "qcow2/flow/encoder.h"
+#include "qcow2/flow/giving_back.h"
 #include "qcow2/flow/holes.h"
+#include "qcow2/flow/mover.h"
 #include "qcow2/flow/placer.h"
 #include "qcow2/flow/reader.h"
 #include "qcow2/format/header.h"
@@ -60,6 +65,7 @@ class Disk final : public core::GuestDisk {
   core::Awaitable<void> flush() override;
   core::Awaitable<std::uint64_t> next_data(core::DiskOffset at) override;
   core::Awaitable<std::uint64_t> next_hole(core::DiskOffset at) override;
+  core::Awaitable<void> compact(const core::CompactOrder& order) override;
   core::Awaitable<void> close() override;
 
  private:
@@ -85,12 +91,20 @@ class Disk final : public core::GuestDisk {
   core::Awaitable<void> shrink(std::uint64_t size);
   core::Awaitable<std::uint64_t> seek(core::DiskOffset at, Sought sought);
   core::Awaitable<void> keep_committing();
+  core::Awaitable<void> commit_or_tidy_up(bool due);
+  bool quiet() const;
+  core::Awaitable<void> keep_clean();
+  core::Awaitable<void> clean_once();
+  bool quiet_for_long() const;
+  bool must_end() const { return closing_ && movers_ == 0; }
   core::Awaitable<void> finish();
 
   core::Engine& engine_;
   ImageOptions options_;
   std::uint32_t version_;
+  CompressionType compression_;
   bool resizable_;
+  bool surveyed_;  ///< every fragment of the image has its name in the tables that are open
   Geometry geometry_;
   GuestMap::Tables tables_;
   HostOffset refcount_table_;
@@ -120,8 +134,13 @@ class Disk final : public core::GuestDisk {
   Holes holes_;
   Commit commit_;
   Admission admission_;
+  GivingBack giving_back_;
+  Mover mover_;
+  Cleaner cleaner_;
 
+  std::uint64_t changes_ = 0;   ///< ever begun: writes, zeroes, resizes
   std::uint64_t changing_ = 0;  ///< writes and zeroes under way
+  std::uint64_t resizes_ = 0;   ///< under way or waiting
   bool reshaping_ = false;      ///< a shrink is under way: it has the disk to itself
   bool tail_is_clean_ = false;  ///< nothing is allocated beyond the disk's end
   core::AsyncMutex resizing_;
@@ -129,6 +148,8 @@ class Disk final : public core::GuestDisk {
   core::WaitList shape_free_;
   bool closing_ = false;
   bool keeper_running_ = false;
+  unsigned movers_ = 0;  ///< the cleaner and compactions, which need the keeper until they end
+  bool compacting_ = false;
   core::WaitList keeper_ended_;
 };
 

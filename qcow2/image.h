@@ -14,6 +14,9 @@
 
 namespace qcow2 {
 
+/// When the background cleaner works: never, while nobody writes, or at any time, a part of it.
+enum class Cleaning { off, idle, on };
+
 struct ImageOptions {
   bool read_only = false;
   int level = level_default;             ///< level_min (fastest) to level_max (smallest)
@@ -21,8 +24,11 @@ struct ImageOptions {
   std::uint64_t cache_size = 144 << 20;  ///< bytes for dirty, compressed and decoded clusters together
   std::uint64_t tables_size = 16 << 20;  ///< bytes for parts of tables, half of them L2 tables, half refcounts
   unsigned commit_interval_ms = 5000;    ///< dirty data older than this is made durable in the background
-  std::string name = "image";            ///< what messages call the image: its path
-  std::string snapshot;                  ///< id or name: the disk as it was then, read-only; empty: as it is now
+  bool discard = true;                   ///< gives the host back what nobody uses, while the image is open too
+  Cleaning clean = Cleaning::idle;
+  std::uint64_t clean_from = 1 << 20;    ///< bytes that are dead in the image: fewer are not worth cleaning
+  std::string name = "image";  ///< what messages call the image: its path
+  std::string snapshot;        ///< id or name: the disk as it was then, read-only; empty: as it is now
   /// Opens the disk that the image was derived from, or throws why that must not be. Images that have one are refused
   /// where there is no such function.
   std::function<core::Awaitable<std::unique_ptr<core::GuestDisk>>(BackingReference)> open_backing;

@@ -39,6 +39,12 @@ inline constexpr std::uint64_t gathering_reserve_max = 1 << 30;
 /// Host space is set aside in steps of this.
 inline constexpr std::uint64_t reserve_bytes = 16 << 20;
 
+/// So long after the last batch, or after the commit interval, an image that nobody writes to is tidied up.
+inline constexpr unsigned quiet_before_tidying_ms = 1000;
+
+/// A cleaner that works beside the guest rests so many times as long as it worked.
+inline constexpr unsigned cleaning_pause = 3;
+
 /// How -o cache_size is shared out.
 struct Budget {
   std::uint64_t dirty_bytes;       ///< guest clusters gathered or being compressed

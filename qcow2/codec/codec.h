@@ -31,6 +31,8 @@ class Codec {
   /// Fills `plain` exactly from a stream at the front of `stored`, whatever follows it there. False where the stream is
   /// damaged or shorter than `plain`. Accepts everything QEMU's reader accepts: see FORMAT.md.
   virtual bool decompress(core::Bytes stored, core::MutableBytes plain) const = 0;
+  /// The same, and how many bytes of `stored` the stream takes, at most; nothing in place of false.
+  virtual std::optional<std::size_t> measure(core::Bytes stored, core::MutableBytes plain) const = 0;
 };
 
 /// Throws bad_argument for a level outside the scale, and for a window that the type does not have.

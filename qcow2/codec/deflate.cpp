@@ -136,10 +136,14 @@ class LibdeflateReader {
     if (decompressor_ == nullptr) throw std::bad_alloc();
   }
 
-  /// True only for a whole stream that makes exactly `plain`. What lies behind its end is not looked at.
-  bool fill(core::Bytes stored, core::MutableBytes plain) {
-    return libdeflate_deflate_decompress(decompressor_.get(), stored.data(), stored.size(), plain.data(), plain.size(),
-                                         nullptr) == LIBDEFLATE_SUCCESS;
+  /// The length of a whole stream that makes exactly `plain`. What lies behind its end is not looked at.
+  std::optional<std::size_t> fill(core::Bytes stored, core::MutableBytes plain) {
+    std::size_t taken = 0;
+    std::size_t made = 0;
+    const libdeflate_result result = libdeflate_deflate_decompress_ex(decompressor_.get(), stored.data(), stored.size(),
+                                                                      plain.data(), plain.size(), &taken, &made);
+    if (result != LIBDEFLATE_SUCCESS || made != plain.size()) return std::nullopt;
+    return taken;
   }
 
  private:
@@ -177,9 +181,14 @@ std::optional<std::size_t> Deflate::compress(core::Bytes plain, core::MutableByt
 }
 
 bool Deflate::decompress(core::Bytes stored, core::MutableBytes plain) const {
-  if (tool_of_this_thread<LibdeflateReader>().fill(stored, plain)) return true;
+  return measure(stored, plain).has_value();
+}
+
+std::optional<std::size_t> Deflate::measure(core::Bytes stored, core::MutableBytes plain) const {
+  if (const auto taken = tool_of_this_thread<LibdeflateReader>().fill(stored, plain)) return taken;
   // libdeflate refuses a stream that goes on behind the cluster; other readers of the format accept it.
-  return tool_of_this_thread<ZlibReader>().fill(stored, plain);
+  if (tool_of_this_thread<ZlibReader>().fill(stored, plain)) return stored.size();
+  return std::nullopt;
 }
 
 }  // namespace qcow2

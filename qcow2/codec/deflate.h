@@ -12,6 +12,7 @@ class Deflate final : public Codec {
   Deflate(int level, Window window) : level_(level), window_(window) {}
   std::optional<std::size_t> compress(core::Bytes plain, core::MutableBytes target) const override;
   bool decompress(core::Bytes stored, core::MutableBytes plain) const override;
+  std::optional<std::size_t> measure(core::Bytes stored, core::MutableBytes plain) const override;
 
  private:
   int level_;

@@ -53,19 +53,23 @@ std::optional<std::size_t> Zstd::compress(core::Bytes plain, core::MutableBytes 
   return used;
 }
 
-bool Zstd::decompress(core::Bytes stored, core::MutableBytes plain) const {
+bool Zstd::decompress(core::Bytes stored, core::MutableBytes plain) const { return measure(stored, plain).has_value(); }
+
+std::optional<std::size_t> Zstd::measure(core::Bytes stored, core::MutableBytes plain) const {
   ZSTD_DCtx* const context = reader_of_this_thread();
+  std::size_t taken = 0;
   // Frame by frame in one shot each, not streaming: a frame then needs no window of its own, which its header
   // could make large, and what follows the last frame is not looked at.
   while (!plain.empty()) {
-    const std::size_t frame_size = ZSTD_findFrameCompressedSize(stored.data(), stored.size());
-    if (ZSTD_isError(frame_size) != 0) return false;
-    const std::size_t filled = ZSTD_decompressDCtx(context, plain.data(), plain.size(), stored.data(), frame_size);
-    if (ZSTD_isError(filled) != 0) return false;
-    stored = stored.subspan(frame_size);
+    const core::Bytes rest = stored.subspan(taken);
+    const std::size_t frame_size = ZSTD_findFrameCompressedSize(rest.data(), rest.size());
+    if (ZSTD_isError(frame_size) != 0) return std::nullopt;
+    const std::size_t filled = ZSTD_decompressDCtx(context, plain.data(), plain.size(), rest.data(), frame_size);
+    if (ZSTD_isError(filled) != 0) return std::nullopt;
+    taken += frame_size;
     plain = plain.subspan(filled);
   }
-  return true;
+  return taken;
 }
 
 }  // namespace qcow2

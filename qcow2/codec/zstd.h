@@ -12,6 +12,7 @@ class Zstd final : public Codec {
   explicit Zstd(int level);
   std::optional<std::size_t> compress(core::Bytes plain, core::MutableBytes target) const override;
   bool decompress(core::Bytes stored, core::MutableBytes plain) const override;
+  std::optional<std::size_t> measure(core::Bytes stored, core::MutableBytes plain) const override;
 
  private:
   int zstd_level_;

@@ -12,7 +12,7 @@ std::uint64_t Admission::clusters_needed(std::uint64_t disk_size) const {
   const std::uint64_t per_dirty = geometry_.external_data ? 0 : rooms_.placer.overwrites() ? 1 : 2;
   const std::uint64_t new_tables = std::min(dirty, rooms_.map.tables_absent(geometry_.l1_entries(disk_size)));
   const std::uint64_t l1_clusters = geometry_.host_clusters(geometry_.l1_entries(disk_size) * 8);
-  const std::uint64_t needed = dirty * per_dirty + new_tables + rooms_.map.tables_wanted();
+  const std::uint64_t needed = dirty * per_dirty + new_tables + rooms_.map.tables_wanted() + claimed_;
   return needed + needed / geometry_.refcounts_per_block() + rooms_.refcounts.next_growth().count + 2 * l1_clusters +
          8 * chunk_;
 }

@@ -37,6 +37,21 @@ class Admission {
   core::Awaitable<void> admit(std::uint64_t disk_size);
   /// Sets aside on the host what a disk of `disk_size` bytes needs for one more dirty cluster. Throws ENOSPC.
   core::Awaitable<void> ensure_space(std::uint64_t disk_size);
+  /// Space for `clusters` that somebody is about to move, while it exists.
+  class Claim {
+   public:
+    Claim(Admission& admission, std::uint64_t clusters) : admission_(admission), clusters_(clusters) {
+      admission_.claimed_ += clusters;
+    }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+    ~Claim() { admission_.claimed_ -= clusters_; }
+
+   private:
+    Admission& admission_;
+    std::uint64_t clusters_;
+  };
+  bool claimed() const { return claimed_ != 0; }
   /// What is dirty and what is remembered for reading share the memory; what is dirty comes first.
   void share_memory();
 
@@ -47,6 +62,7 @@ class Admission {
   Geometry geometry_;
   limits::Budget budget_;
   std::uint64_t chunk_;
+  std::uint64_t claimed_ = 0;  ///< clusters
 };
 
 }  // namespace qcow2

@@ -54,6 +54,7 @@ bool Commit::freeze() {
   const bool names_new_space = rooms_.map.open_changes().names_new_space;
   rooms_.placer.take_overwritten();
   rooms_.map.freeze();
+  last_froze_ = engine_.now();
   ++open_batch_;
   stored_at_freeze_ = rooms_.placer.stored_bytes();
   return names_new_space;

@@ -1,6 +1,7 @@
 // The only place that makes things durable, in order.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -37,7 +38,7 @@ class Commit {
   };
 
   Commit(core::Engine& engine, Rooms rooms, const Geometry& geometry)
-      : engine_(engine), rooms_(rooms), geometry_(geometry) {}
+      : engine_(engine), rooms_(rooms), geometry_(geometry), last_froze_(engine.now()) {}
 
   /// Everything that was visible before the call is durable when it completes. Throws what keeps single clusters from
   /// being completed (see Assembler::drain) after all others are durable.
@@ -54,6 +55,13 @@ class Commit {
   bool changed_image() const { return open_batch_ > 1; }
   /// Changes are waiting, or space is waiting to be given back.
   bool pending() const;
+  /// When the last batch was closed.
+  std::chrono::steady_clock::time_point last_froze() const { return last_froze_; }
+  /// Nothing is under way, nor waiting to be made durable.
+  bool at_rest() const {
+    return !running_ && !staged_ && reclaiming_ == 0 && rooms_.map.open_changes().empty() &&
+           !rooms_.placer.overwritten() && rooms_.assembler.empty();
+  }
   /// Suspends until no batch is under way and all that the durable ones gave up is free again.
   core::Awaitable<void> wait_until_idle();
   /// What is under way has ended, well or badly.
@@ -84,6 +92,7 @@ class Commit {
   std::uint64_t stored_at_freeze_ = 0;  ///< bytes, of Placer::stored_bytes()
   bool running_ = false;                ///< run() is
   std::uint64_t reclaiming_ = 0;        ///< durable batches whose old space is not free yet
+  std::chrono::steady_clock::time_point last_froze_;
   core::WaitList progress_;
 };
 

@@ -165,6 +165,7 @@ core::Awaitable<bool> Encoder::overwrite(GuestCluster guest, core::SharedBytes c
   const Placement placement = decode_l2_entry(entry, geometry_, version_);
   const auto* standard = std::get_if<StandardCluster>(&placement);
   if (standard == nullptr || !standard->sole || rooms_.readers.held(standard->at)) co_return false;
+  const Readers::Overwriting writing(rooms_.readers, standard->at);
   co_await rooms_.placer.overwrite_standard(standard->at, cluster);
   co_return true;
 }

@@ -57,4 +57,10 @@ core::Awaitable<void> Placer::seal() {
   fragments_.seal();
 }
 
+core::Awaitable<core::AsyncMutex::Guard> Placer::pause() {
+  core::AsyncMutex::Guard alone = co_await packing_.lock();
+  fragments_.close();
+  co_return alone;
+}
+
 }  // namespace qcow2

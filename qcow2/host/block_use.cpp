@@ -8,12 +8,16 @@
 namespace qcow2 {
 namespace {
 
-constexpr unsigned count_max = 15;  // and it stays there: who goes beyond is not counted
+constexpr unsigned count_max = 15;               // and it stays there: who goes beyond is not counted
+constexpr std::uint64_t blocks_per_group = 256;  // so many are looked at to find a run in a group that has one
 
 }  // namespace
 
 BlockUse::BlockUse(const Geometry& geometry, std::uint64_t block)
-    : geometry_(geometry), block_(block), per_cluster_(geometry.cluster_size() / block) {}
+    : geometry_(geometry),
+      block_(block),
+      per_cluster_(geometry.cluster_size() / block),
+      per_group_(std::max<std::uint64_t>(1, blocks_per_group / std::max<std::uint64_t>(1, per_cluster_))) {}
 
 void BlockUse::set_count(std::uint64_t block, unsigned count) {
   const unsigned shift = block % 2 * 4;
@@ -21,27 +25,35 @@ void BlockUse::set_count(std::uint64_t block, unsigned count) {
   pair = static_cast<std::uint8_t>((pair & ~(0xf << shift)) | count << shift);
 }
 
-// Twice as many clusters whenever there are more than before.
+// An eighth more than before at least, so that a growing file does not cost a copy each time.
 void BlockUse::cover(std::uint64_t wanted) {
   if (wanted <= clusters()) return;
-  const std::uint64_t size = std::bit_ceil(std::max<std::uint64_t>(wanted, 64));
-  counts_.resize(size * per_cluster_ / 2);
-  std::vector<std::uint16_t> tree(2 * size);
-  std::copy_n(longest_.begin() + static_cast<std::ptrdiff_t>(clusters()), clusters(),
-              tree.begin() + static_cast<std::ptrdiff_t>(size));
-  for (std::uint64_t node = size - 1; node != 0; --node) tree[node] = std::max(tree[2 * node], tree[2 * node + 1]);
+  const std::uint64_t size = core::align_up(std::max(wanted, clusters() + clusters() / 8), per_group_);
+  counts_.reserve(core::divide_up(size * per_cluster_, 2));
+  counts_.resize(core::divide_up(size * per_cluster_, 2));
+  may_be_backed_.resize(size);
+  const std::uint64_t leaves = std::bit_ceil(size / per_group_);
+  if (leaves <= groups()) return;
+  std::vector<std::uint16_t> tree(2 * leaves);
+  std::copy_n(longest_.begin() + static_cast<std::ptrdiff_t>(groups()), groups(),
+              tree.begin() + static_cast<std::ptrdiff_t>(leaves));
+  for (std::uint64_t node = leaves - 1; node != 0; --node) tree[node] = std::max(tree[2 * node], tree[2 * node + 1]);
   longest_ = std::move(tree);
-  dead_.resize(size);
 }
 
 template <typename Change>
 void BlockUse::change(HostExtent fragment, Change change) {
   const HostClusters touched = geometry_.clusters_touched(fragment);
-  const std::uint64_t last = (fragment.at.value + fragment.length - 1) / block_;
-  for (std::uint64_t block = fragment.at.value / block_; block <= last; ++block) {
-    if (count(block) != count_max) set_count(block, change(count(block)));
+  const std::uint64_t end = (fragment.at.value + fragment.length - 1) / block_ + 1;
+  std::uint64_t block = fragment.at.value / block_;
+  for (std::uint64_t i = 0; i < touched.count; ++i) {
+    const std::uint64_t cluster = touched.first.value + i;
+    const Dead before = dead_of(cluster);
+    for (; block < std::min(end, (cluster + 1) * per_cluster_); ++block) {
+      if (count(block) != count_max) set_count(block, change(count(block)));
+    }
+    account(cluster, before);
   }
-  for (std::uint64_t i = 0; i < touched.count; ++i) look_anew(touched.first.value + i);
 }
 
 std::uint64_t BlockUse::clusters_up_to(HostExtent fragment) const {
@@ -59,12 +71,16 @@ void BlockUse::add(HostExtent fragment) {
 void BlockUse::remove(HostExtent fragment) {
   if (clusters_up_to(fragment) > clusters()) return;
   change(fragment, [](unsigned count) { return count - (count != 0 ? 1 : 0); });
+  const HostClusters touched = geometry_.clusters_touched(fragment);
+  for (std::uint64_t i = 0; i < touched.count; ++i) backed(touched.first + i);
 }
 
 void BlockUse::freed(HostCluster cluster) {
   if (cluster.value >= clusters()) return;
+  const Dead before = dead_of(cluster.value);
   for (std::uint64_t i = 0; i < per_cluster_; ++i) set_count(cluster.value * per_cluster_ + i, 0);
-  look_anew(cluster.value);
+  account(cluster.value, before);
+  given_back(cluster);
 }
 
 BlockUse::Run BlockUse::run_from(std::uint64_t cluster, std::uint64_t block) const {
@@ -75,36 +91,47 @@ BlockUse::Run BlockUse::run_from(std::uint64_t cluster, std::uint64_t block) con
   return run;
 }
 
-void BlockUse::look_anew(std::uint64_t cluster) {
-  std::uint64_t dead = 0;
-  std::uint64_t longest = 0;
+BlockUse::Dead BlockUse::dead_of(std::uint64_t cluster) const {
+  Dead dead;
   for (Run run = run_from(cluster, 0); run.count != 0; run = run_from(cluster, run.first + run.count)) {
-    dead += run.count;
-    longest = std::max(longest, run.count);
+    dead.blocks += run.count;
+    dead.longest = std::max(dead.longest, run.count);
   }
-  if (dead == per_cluster_) dead = longest = 0;  // no fragment
-  dead_blocks_ += dead - dead_[cluster];
-  dead_[cluster] = static_cast<std::uint16_t>(dead);
-  std::uint64_t node = clusters() + cluster;
-  longest_[node] = static_cast<std::uint16_t>(longest);
-  for (node /= 2; node != 0; node /= 2) longest_[node] = std::max(longest_[2 * node], longest_[2 * node + 1]);
+  return dead.blocks == per_cluster_ ? Dead{} : dead;  // without a fragment it is not dead
 }
 
-std::uint64_t BlockUse::find_cluster(std::uint64_t from, std::uint64_t blocks) const {
-  if (from >= clusters()) return clusters();
-  std::uint64_t node = clusters() + from;
-  while (longest_[node] < blocks) {
-    while (node % 2 == 1) {  // a right child: what is behind it hangs from further up
-      if (std::has_single_bit(node + 1)) return clusters();
-      node /= 2;
-    }
-    ++node;
+void BlockUse::account(std::uint64_t cluster, const Dead& before) {
+  const Dead now = dead_of(cluster);
+  dead_blocks_ += now.blocks - before.blocks;
+  const std::uint64_t group = cluster / per_group_;
+  const std::uint64_t known = longest_[groups() + group];
+  if (now.longest >= known) return set_longest(group, now.longest);
+  if (before.longest < known) return;  // another cluster has the longest
+  std::uint64_t longest = 0;
+  const std::uint64_t first = group * per_group_;
+  for (std::uint64_t i = 0; i < per_group_; ++i) longest = std::max(longest, dead_of(first + i).longest);
+  set_longest(group, longest);
+}
+
+void BlockUse::set_longest(std::uint64_t group, std::uint64_t longest) {
+  std::uint64_t node = groups() + group;
+  longest_[node] = static_cast<std::uint16_t>(longest);
+  for (node /= 2; node != 0; node /= 2) {
+    const std::uint16_t maximum = std::max(longest_[2 * node], longest_[2 * node + 1]);
+    if (longest_[node] == maximum) return;
+    longest_[node] = maximum;
   }
-  while (node < clusters()) {
+}
+
+std::uint64_t BlockUse::find_group(std::uint64_t blocks) const {
+  if (groups() == 0) return 0;
+  std::uint64_t node = 1;
+  if (longest_[node] < blocks) return groups();
+  while (node < groups()) {
     node *= 2;
     if (longest_[node] < blocks) ++node;
   }
-  return node - clusters();
+  return node - groups();
 }
 
 HostExtent BlockUse::extent_of(std::uint64_t cluster, Run run) const {
@@ -114,24 +141,45 @@ HostExtent BlockUse::extent_of(std::uint64_t cluster, Run run) const {
 
 std::optional<HostExtent> BlockUse::find_run(std::uint64_t bytes) const {
   const std::uint64_t blocks = core::divide_up(bytes, block_);
-  const std::uint64_t cluster = find_cluster(0, blocks);
-  if (cluster == clusters()) return std::nullopt;
+  const std::uint64_t group = find_group(blocks);
+  if (group == groups()) return std::nullopt;
+  std::uint64_t cluster = group * per_group_;
+  while (dead_of(cluster).longest < blocks) ++cluster;
   Run run = run_from(cluster, 0);
   while (run.count < blocks) run = run_from(cluster, run.first + run.count);
   return extent_of(cluster, run);
 }
 
-std::optional<HostExtent> BlockUse::next_run(HostOffset from) const {
-  if (per_cluster_ <= 1) return std::nullopt;
-  const std::uint64_t block = core::divide_up(from.value, block_);
-  std::uint64_t cluster = block / per_cluster_;
-  std::uint64_t within = block % per_cluster_;
-  for (; (cluster = find_cluster(cluster, 1)) != clusters(); ++cluster, within = 0) {
-    if (cluster != block / per_cluster_) within = 0;
-    const Run run = run_from(cluster, within);
-    if (run.count != 0) return extent_of(cluster, run);
+std::vector<HostExtent> BlockUse::dead_runs(HostCluster cluster) const {
+  std::vector<HostExtent> runs;
+  if (dead_bytes(cluster) == 0) return runs;
+  for (Run run = run_from(cluster.value, 0); run.count != 0; run = run_from(cluster.value, run.first + run.count)) {
+    runs.push_back(extent_of(cluster.value, run));
   }
-  return std::nullopt;
+  return runs;
+}
+
+std::uint64_t BlockUse::dead_bytes(HostCluster cluster) const {
+  return cluster.value < clusters() ? dead_of(cluster.value).blocks * block_ : 0;
+}
+
+std::optional<HostCluster> BlockUse::next_backed(HostCluster from) const {
+  if (from.value >= clusters()) return std::nullopt;
+  const std::size_t found = may_be_backed_.test(from.value) ? from.value : may_be_backed_.find_next(from.value);
+  if (found == boost::dynamic_bitset<>::npos) return std::nullopt;
+  return HostCluster{found};
+}
+
+void BlockUse::backed(HostCluster cluster) {
+  if (cluster.value < clusters() && dead_bytes(cluster) != 0) may_be_backed_.set(cluster.value);
+}
+
+void BlockUse::given_back(HostCluster cluster) {
+  if (cluster.value < clusters()) may_be_backed_.reset(cluster.value);
+}
+
+std::uint64_t BlockUse::memory() const {
+  return counts_.capacity() + longest_.capacity() * sizeof(longest_[0]) + may_be_backed_.capacity() / 8;
 }
 
 }  // namespace qcow2

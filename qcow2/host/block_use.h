@@ -1,6 +1,7 @@
 // Which blocks of the image hold bytes of a compressed fragment, and where there is room among them.
 #pragma once
 
+#include <boost/dynamic_bitset.hpp>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -15,8 +16,8 @@ namespace qcow2 {
 /// block are not tracked.
 ///
 /// Units      Blocks are what is written whole: `block` bytes.
-/// Memory     Half a byte for each block, and four bytes for each cluster, of the file. A block that had fifteen
-///            fragments at once counts as touched until its cluster is free.
+/// Memory     Little more than half a byte for each block of the file: memory(). A block that had fifteen fragments at
+///            once counts as touched until its cluster is free.
 /// Threads    The engine's strand.
 class BlockUse {
  public:
@@ -31,14 +32,29 @@ class BlockUse {
 
   /// The first dead blocks in a row, within one cluster, that have room for `bytes`.
   std::optional<HostExtent> find_run(std::uint64_t bytes) const;
-  /// The first dead blocks in a row at or behind `from`, as many as lie within one cluster.
-  std::optional<HostExtent> next_run(HostOffset from) const;
+  /// All dead blocks of a cluster.
+  std::vector<HostExtent> dead_runs(HostCluster cluster) const;
+  std::uint64_t dead_bytes(HostCluster cluster) const;
   std::uint64_t dead_bytes() const { return dead_blocks_ * block_; }
+  /// Clusters at or behind this have no fragment.
+  HostCluster end() const { return {clusters()}; }
+
+  /// The first cluster from `from` on whose dead blocks may still take space on the host.
+  std::optional<HostCluster> next_backed(HostCluster from) const;
+  /// The dead blocks of the cluster may take space on the host again, or do no longer.
+  void backed(HostCluster cluster);
+  void given_back(HostCluster cluster);
+
+  std::uint64_t memory() const;  ///< bytes
 
  private:
   struct Run {
     std::uint64_t first = 0;  ///< block within the cluster
     std::uint64_t count = 0;
+  };
+  struct Dead {
+    std::uint64_t blocks = 0;
+    std::uint64_t longest = 0;  ///< of them in a row
   };
 
   unsigned count(std::uint64_t block) const { return counts_[block / 2] >> (block % 2 * 4) & 0xf; }
@@ -47,19 +63,23 @@ class BlockUse {
   void change(HostExtent fragment, Change change);
   std::uint64_t clusters_up_to(HostExtent fragment) const;  ///< and with those that it touches
   void cover(std::uint64_t clusters);
-  void look_anew(std::uint64_t cluster);
+  void account(std::uint64_t cluster, const Dead& before);
+  Dead dead_of(std::uint64_t cluster) const;
   Run run_from(std::uint64_t cluster, std::uint64_t block) const;
   HostExtent extent_of(std::uint64_t cluster, Run run) const;
-  /// The first cluster from `from` on with a dead run of `blocks`, or clusters() where there is none.
-  std::uint64_t find_cluster(std::uint64_t from, std::uint64_t blocks) const;
-  std::uint64_t clusters() const { return dead_.size(); }
+  void set_longest(std::uint64_t group, std::uint64_t longest);
+  /// The first group with a dead run of `blocks`, or groups() where there is none.
+  std::uint64_t find_group(std::uint64_t blocks) const;
+  std::uint64_t clusters() const { return may_be_backed_.size(); }
+  std::uint64_t groups() const { return longest_.size() / 2; }
 
   Geometry geometry_;
   std::uint64_t block_;
   std::uint64_t per_cluster_;           ///< blocks; 1 or less where nothing is tracked
+  std::uint64_t per_group_;             ///< clusters
   std::vector<std::uint8_t> counts_;    ///< fragments that touch each block, two blocks a byte
-  std::vector<std::uint16_t> dead_;     ///< blocks of each cluster
-  std::vector<std::uint16_t> longest_;  ///< a tree of maxima over the clusters' longest dead runs, root at 1
+  std::vector<std::uint16_t> longest_;  ///< a tree of maxima over the groups' longest dead runs, root at 1
+  boost::dynamic_bitset<> may_be_backed_;
   std::uint64_t dead_blocks_ = 0;
 };
 

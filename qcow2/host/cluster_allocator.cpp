@@ -21,6 +21,11 @@ core::Awaitable<HostCluster> ClusterAllocator::search(std::uint64_t count, std::
     if (found) {
       const HostCluster end = *found + count;
       co_await space_.back_up_to(end);
+      const bool backed = co_await space_.fill_holes({*found, count});
+      if (!backed) {
+        from = end;  // others are backed
+        continue;
+      }
       space_.took({*found, count});
       co_return *found;
     }
@@ -64,6 +69,8 @@ core::Awaitable<bool> ClusterAllocator::reserve_at(HostClusters clusters) {
     if (count != 0) co_return false;
   }
   co_await space_.back_up_to(end);
+  const bool backed = co_await space_.fill_holes(clusters);
+  if (!backed) co_return false;
   space_.took(clusters);
   reserved_.push_back(clusters);
   if (run_from_ == clusters.first) run_from_ = end;

@@ -1,6 +1,7 @@
 // Finds whole free host clusters, and grows the image where there are none.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -33,6 +34,11 @@ class ClusterAllocator {
   void release(HostClusters clusters);
   /// References were taken within what is reserved or held.
   void filled(HostClusters clusters);
+
+  /// While the guard exists, nobody gets a cluster.
+  core::Awaitable<core::AsyncMutex::Guard> pause() { return mutex_.lock(); }
+  /// Below it no cluster is free.
+  HostCluster lowest_free() const { return std::min(single_from_, run_from_); }
 
   /// Nobody refers to this one any more.
   void freed(HostCluster cluster);

@@ -84,6 +84,7 @@ HostClusters FragmentAllocator::chunk_of(HostOffset at) const {
 
 // Where the host has not the space to fill what it may have taken back, it is passed over this once.
 core::Awaitable<bool> FragmentAllocator::open_run(std::uint64_t length) {
+  if (dense_ != 0) co_return false;
   const std::optional<HostExtent> run = block_use_.find_run(length);
   if (!run) co_return false;
   const HostCluster cluster = geometry_.cluster_of(run->at);
@@ -96,6 +97,7 @@ core::Awaitable<bool> FragmentAllocator::open_run(std::uint64_t length) {
     clusters_.release({cluster, 1});
     co_return false;
   }
+  block_use_.backed(cluster);
   begin_ = cursor_ = run->at;
   end_ = begin_ + run->length;
   in_run_ = true;

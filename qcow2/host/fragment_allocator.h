@@ -33,6 +33,17 @@ class FragmentAllocator {
   core::Awaitable<HostOffset> allocate(std::uint64_t length, std::uint64_t alignment);
   /// What comes next starts in a fresh block: everything before it is about to become durable.
   void seal();
+  /// While one exists, fragments go only where they leave no gaps: to whole free chunks.
+  class DensePacking {
+   public:
+    explicit DensePacking(FragmentAllocator& fragments) : fragments_(fragments) { ++fragments_.dense_; }
+    DensePacking(const DensePacking&) = delete;
+    DensePacking& operator=(const DensePacking&) = delete;
+    ~DensePacking() { --fragments_.dense_; }
+
+   private:
+    FragmentAllocator& fragments_;
+  };
   /// Gives up the open space.
   void close();
 
@@ -57,6 +68,7 @@ class FragmentAllocator {
   HostOffset begin_;     ///< [begin_, end_) is reserved; empty where nothing is open
   HostOffset end_;
   HostOffset cursor_;    ///< the next free byte
+  int dense_ = 0;        ///< how many want it
   bool in_run_ = false;  ///< what is open is among living fragments
 };
 

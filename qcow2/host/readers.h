@@ -50,6 +50,21 @@ class Readers {
     std::multiset<HostOffset>::iterator place_;
   };
   bool held(HostOffset cluster) const { return held_.contains(cluster); }
+
+  /// While one exists, somebody writes over the standard cluster in place: nobody should copy it.
+  class Overwriting {
+   public:
+    Overwriting(Readers& readers, HostOffset cluster)
+        : readers_(readers), place_(readers.overwritten_.insert(cluster)) {}
+    Overwriting(const Overwriting&) = delete;
+    Overwriting& operator=(const Overwriting&) = delete;
+    ~Overwriting() { readers_.overwritten_.erase(place_); }
+
+   private:
+    Readers& readers_;
+    std::multiset<HostOffset>::iterator place_;
+  };
+  bool overwritten(HostOffset cluster) const { return overwritten_.contains(cluster); }
   core::Awaitable<void> until_free(HostOffset cluster) {
     while (held(cluster)) co_await someone_left_.wait();
   }
@@ -85,6 +100,7 @@ class Readers {
   std::deque<std::uint64_t> present_;  // how many readers of each generation are still there
   core::WaitList someone_left_;
   std::multiset<HostOffset> held_;
+  std::multiset<HostOffset> overwritten_;
 };
 
 }  // namespace qcow2

@@ -168,6 +168,16 @@ core::Awaitable<HostClusters> Refcounts::next_free_run(HostCluster from, HostClu
   co_return run;
 }
 
+core::Awaitable<HostCluster> Refcounts::end_of_use(HostCluster end) {
+  while (end.value > 1) {  // the first is the header
+    const HostCluster last{end.value - 1};
+    const std::uint64_t references = co_await count(last);
+    if (references != 0) break;
+    end = last;
+  }
+  co_return end;
+}
+
 HostClusters Refcounts::next_growth() const {
   const Growth growth = plan_growth();
   return {covered_end(), growth.blocks + growth.table_clusters};

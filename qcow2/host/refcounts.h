@@ -45,6 +45,8 @@ class Refcounts {
   core::Awaitable<std::uint64_t> count_free(HostCluster from, HostCluster to, std::uint64_t chunk);
   /// The first clusters in a row from `from` on, below `end`, that have no reference; count 0 where there are none.
   core::Awaitable<HostClusters> next_free_run(HostCluster from, HostCluster end);
+  /// Behind the last cluster below `end` that has a reference.
+  core::Awaitable<HostCluster> end_of_use(HostCluster end);
   /// What the next grow() takes for itself.
   HostClusters next_growth() const;
   /// Clusters below this have a refcount block.

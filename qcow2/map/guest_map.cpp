@@ -92,6 +92,13 @@ HostOffset GuestMap::published_table(std::uint64_t index) const {
   return HostOffset{index < l1_.size() ? l1_[index] & entry_offset_mask : 0};
 }
 
+std::vector<HostOffset> GuestMap::published_tables() const {
+  std::vector<HostOffset> tables;
+  tables.reserve(l1_.size());
+  for (const std::uint64_t entry : l1_) tables.push_back(HostOffset{entry & entry_offset_mask});
+  return tables;
+}
+
 HostOffset GuestMap::slice_offset(std::uint64_t slice, HostOffset table) const {
   return table + slice * slice_entries_ % geometry_.l2_entries() * geometry_.l2_entry_size();
 }
@@ -182,6 +189,17 @@ void GuestMap::set_disk_size(std::uint64_t size) {
   if (geometry_.l1_entries(size) > l1_.size()) open_.names_new_space = true;  // a larger L1 table
 }
 
+void GuestMap::move_table(std::uint64_t l1_index) {
+  if (!is_sole_table(l1_entry(l1_index, {&open_, &staged_, &naming_}))) return;
+  open_.tables_moved.insert(l1_index);
+  open_.names_new_space = true;
+}
+
+void GuestMap::move_l1() {
+  open_.l1_moves = true;
+  open_.names_new_space = true;
+}
+
 void GuestMap::drop_tables(std::uint64_t first) {
   std::uint64_t end = l1_.size();
   for (const MapChanges* layer : {&staged_, &naming_}) {
@@ -206,11 +224,11 @@ void GuestMap::begin_naming() {
   naming_ = std::exchange(staged_, MapChanges{});
 }
 
-void GuestMap::store_staged(std::uint64_t l1_index, core::MutableBytes table) const {
+void GuestMap::store_layer(const MapChanges& layer, std::uint64_t l1_index, core::MutableBytes table) const {
   const std::uint64_t slices = geometry_.l2_entries() / slice_entries_;
   for (std::uint64_t i = 0; i < slices; ++i) {
     const std::uint64_t slice = l1_index * slices + i;
-    if (const auto changed = staged_.slices.find(slice); changed != staged_.slices.end()) {
+    if (const auto changed = layer.slices.find(slice); changed != layer.slices.end()) {
       store_changes(*changed->second, table.subspan(i * slices_.slice_size(), slices_.slice_size()), geometry_);
     }
   }
@@ -232,25 +250,31 @@ core::Awaitable<void> GuestMap::write_new_tables() {
   const std::uint64_t l1_entries = naming_.moved_l1 ? naming_.moved_l1->entries : l1_.size();
   std::uint64_t l1_end = l1_entries;
   std::vector<PendingWrite> writes;
-  for (const std::uint64_t index : std::exchange(staged_.tables_wanted, {})) {
+  const std::set<std::uint64_t> moved = std::exchange(staged_.tables_moved, {});
+  std::set<std::uint64_t> indices = std::exchange(staged_.tables_wanted, {});
+  indices.insert(moved.begin(), moved.end());
+  for (const std::uint64_t index : indices) {
     const std::uint64_t latest = l1_entry(index, {&staged_, &naming_});
     const HostOffset shared{latest & entry_offset_mask};
-    if (is_sole_table(latest) || (shared.value == 0 && !staged_fills_table(index))) continue;
+    const bool moves = moved.contains(index) && shared.value != 0;
+    if ((is_sole_table(latest) && !moves) || (shared.value == 0 && !staged_fills_table(index))) continue;
     core::Buffer content = core::Buffer::zeroed(geometry_.cluster_size());
     if (shared.value != 0) {
       co_await file_.read_at(shared, content.span());
-      clear_copied(content.span(), geometry_);
+      if (!is_sole_table(latest)) clear_copied(content.span(), geometry_);
+      // What the batch before this one changes in a table of its own is on its way there: it may have been read or not.
+      if (is_sole_table(latest)) store_layer(naming_, index, content.span());
     }
     const HostOffset table = co_await clusters_.allocate(1);
     slices_.forget(table, geometry_.cluster_size());
     if (shared.value != 0) staged_.lost.clusters.push_back({geometry_.cluster_of(shared), 1});
     staged_.l1[index] = encode_l1_entry(table);
     l1_end = std::max(l1_end, index + 1);
-    store_staged(index, content.span());
+    store_layer(staged_, index, content.span());
     writes.emplace_back(table, std::move(content));
   }
   if (staged_.disk_size) l1_end = std::max(l1_end, geometry_.l1_entries(*staged_.disk_size));
-  if (l1_end > l1_entries) {
+  if (l1_end > l1_entries || staged_.l1_moves) {
     const std::uint64_t table_clusters = core::divide_up(l1_end * 8, geometry_.cluster_size());
     const HostOffset at = co_await clusters_.allocate(table_clusters);
     staged_.moved_l1 = MovedL1{at, l1_end};

@@ -52,6 +52,12 @@ class GuestMap {
   void set_disk_size(std::uint64_t size);
   /// That the L1 table has room for: a disk that needs more gets a larger table.
   std::uint64_t l1_entries() const { return l1_.size(); }
+  /// Puts the L2 table of an L1 entry, or the L1 table, elsewhere with this batch: where free space is lowest.
+  void move_table(std::uint64_t l1_index);
+  void move_l1();
+  HostOffset l1_at() const { return l1_at_; }
+  /// Where the L2 tables are that the file has now, by L1 entry; 0 for none.
+  std::vector<HostOffset> published_tables() const;
   /// Gives up the L2 tables from L1 entry `first` on. All their entries must be unallocated, and durably so.
   void drop_tables(std::uint64_t first);
 
@@ -80,7 +86,7 @@ class GuestMap {
   bool staged_fills_table(std::uint64_t l1_index) const;
   bool naming_changes_published_table(std::uint64_t slice) const;
   HostOffset slice_offset(std::uint64_t slice, HostOffset table) const;
-  void store_staged(std::uint64_t l1_index, core::MutableBytes table) const;
+  void store_layer(const MapChanges& layer, std::uint64_t l1_index, core::MutableBytes table) const;
   core::Buffer l1_bytes(std::uint64_t first_entry, std::uint64_t entries,
                         std::initializer_list<const MapChanges*> layers) const;
   void collect_l1_sectors(std::vector<PendingWrite>& writes) const;

@@ -25,7 +25,7 @@ struct SliceChanges {
   std::array<std::byte, limits::slice_bytes> entries{};  ///< as stored; meaningful where `changed`
 };
 
-/// A larger L1 table, on its way to replace the present one.
+/// Another L1 table, on its way to replace the present one.
 struct MovedL1 {
   HostOffset at;
   std::uint64_t entries = 0;
@@ -47,10 +47,14 @@ struct MapChanges {
   std::optional<std::uint64_t> disk_size;                         ///< new size in the header, bytes
   std::optional<MovedL1> moved_l1;
   std::set<std::uint64_t> tables_wanted;  ///< L1 entries without a table of their own when something was set there
+  std::set<std::uint64_t> tables_moved;   ///< L1 entries whose table shall lie elsewhere
+  bool l1_moves = false;                  ///< so shall the L1 table
   bool names_new_space = false;           ///< an entry names host space that no durable entry names
   Lost lost;
 
-  bool empty() const { return slices.empty() && l1.empty() && !disk_size && lost.empty(); }
+  bool empty() const {
+    return slices.empty() && l1.empty() && !disk_size && lost.empty() && tables_moved.empty() && !l1_moves;
+  }
 };
 
 }  // namespace qcow2

@@ -153,6 +153,7 @@ class FaultRuns {
   FaultRuns(std::uint64_t seed, const Options& options, FragmentDecoder& decoder, Tally& tally)
       : seed_(seed), profile_(draw_profile(seed)), options_(options), decoder_(decoder), tally_(tally) {
     profile_.habits.operations = std::min(profile_.habits.operations, 14u);
+    profile_.habits.compactions = 0;  // one that waits for space has nobody beside it who asks again
   }
 
   void all() {

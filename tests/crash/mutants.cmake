@@ -210,7 +210,7 @@ add_mutant(open_cluster_not_kept qcow2/host/cluster_allocator.cpp
 ]] "  if (found != reserved_.end()) reserved_.erase(found);\n")
 
 add_mutant(shared_block_is_dead qcow2/host/block_use.cpp "a block that a living fragment ends in is written again (I6)"
-"block <= last" "block < last")
+"fragment.length - 1) / block_ + 1;" "fragment.length - 1) / block_;")
 
 add_mutant(shrunk_too_early qcow2/disk.cpp "a smaller disk is announced before its old content is gone"
 [[    co_await commit_.flush();

@@ -102,6 +102,11 @@ Profile draw_profile(std::uint64_t seed) {
   profile.marked = random.chance(50);
   profile.snapshots = profile.create.refcount_bits >= 16 && random.chance(40);
   profile.create.extended_l2 = shape.cluster_size >= 16384 && random.chance(40);
+  constexpr qcow2::Cleaning cleanings[] = {qcow2::Cleaning::idle, qcow2::Cleaning::on, qcow2::Cleaning::off};
+  profile.open.clean = cleanings[random.below(3)];
+  profile.open.clean_from = 4096;
+  profile.open.discard = random.chance(80);
+  if (!profile.snapshots && random.chance(30)) profile.habits.compactions = static_cast<unsigned>(random.between(1, 3));
   return profile;
 }
 

@@ -24,7 +24,8 @@ struct Habits {
   unsigned resizes = 1;
   unsigned reads = 2;
   unsigned pauses = 1;
-  unsigned whims = 1;            ///< writes that are discarded at once
+  unsigned whims = 1;  ///< writes that are discarded at once
+  unsigned compactions = 0;
   unsigned opening_whims = 0;    ///< before anything else, when little is in memory
   unsigned opening_churns = 0;   ///< reads of what is overwritten meanwhile
   unsigned opening_duels = 0;    ///< rewrites and discards of one cluster beside many flushes, at the start

@@ -86,7 +86,7 @@ core::Awaitable<void> Guest::act(unsigned operations) {
 
 core::Awaitable<void> Guest::act_once() {
   const Habits& h = habits_;
-  const unsigned all = h.writes + h.discards + h.flushes + h.resizes + h.reads + h.pauses + h.whims;
+  const unsigned all = h.writes + h.discards + h.flushes + h.resizes + h.reads + h.pauses + h.whims + h.compactions;
   std::uint64_t point = random_.below(all);
   const auto falls_on = [&point](unsigned share) {
     const bool here = point < share;
@@ -105,6 +105,8 @@ core::Awaitable<void> Guest::act_once() {
     co_await read();
   } else if (falls_on(h.whims)) {
     co_await whim();
+  } else if (falls_on(h.compactions)) {
+    co_await compact();
   } else {
     co_await pause();
   }
@@ -313,6 +315,24 @@ core::Awaitable<void> Guest::flush_storm() {
     for (std::uint64_t i = 0; i < width; ++i) flushes.spawn(flush());
     co_await flushes.join();
   }
+}
+
+// Beside all else, sometimes with stronger compression, sometimes given up after a while.
+core::Awaitable<void> Guest::compact() {
+  if (compacting_) co_return;
+  compacting_ = true;
+  core::CompactOrder order;
+  if (random_.chance(30)) order.recompress_level = static_cast<int>(random_.between(1, 3));
+  std::uint64_t patience = random_.chance(30) ? random_.below(40) : forever;
+  order.cancelled = [&patience] { return patience == 0 || --patience == 0; };
+  std::exception_ptr error;
+  try {
+    co_await disk_.compact(order);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  compacting_ = false;
+  if (error) std::rethrow_exception(error);
 }
 
 core::Awaitable<void> Guest::resize() {

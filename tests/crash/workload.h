@@ -51,6 +51,7 @@ class Guest {
   core::Awaitable<void> spread();
   core::Awaitable<void> write_and_flush(std::uint64_t at);
   core::Awaitable<void> flush_storm();
+  core::Awaitable<void> compact();
   core::Awaitable<void> resize();
   core::Awaitable<void> read();
   core::Awaitable<void> pause();
@@ -68,7 +69,8 @@ class Guest {
   Random random_;
   std::vector<Range> busy_;
   std::vector<Range> uncertain_;  // changed by what failed
-  std::uint64_t cursor_ = 0;      // of sequential writing
+  bool compacting_ = false;
+  std::uint64_t cursor_ = 0;  // of sequential writing
   std::string wrong_;
   std::string failure_;
 };

@@ -11,6 +11,7 @@ namespace {
 
 using qcow2::BlockUse;
 using qcow2::Geometry;
+using qcow2::HostCluster;
 using qcow2::HostExtent;
 using qcow2::HostOffset;
 
@@ -55,7 +56,9 @@ class Fragments {
     }
     ASSERT_EQ(use_.dead_bytes(), dead * block);
     std::vector<HostExtent> told;
-    for (auto run = use_.next_run(HostOffset{0}); run; run = use_.next_run(run->at + run->length)) told.push_back(*run);
+    for (HostCluster cluster{0}; cluster < use_.end(); cluster = cluster + 1) {
+      for (const HostExtent& run : use_.dead_runs(cluster)) told.push_back(run);
+    }
     ASSERT_EQ(told, runs);
     const std::uint64_t wanted = 1 + random() % geometry_.cluster_size();
     const auto fits = [wanted](const HostExtent& run) { return run.length >= wanted; };
@@ -105,7 +108,37 @@ TEST(BlockUse, SmallClustersAreNotTracked) {
   use.remove({HostOffset{0}, 100});
   EXPECT_EQ(use.dead_bytes(), 0u);
   EXPECT_FALSE(use.find_run(1));
-  EXPECT_FALSE(use.next_run(HostOffset{0}));
+  EXPECT_EQ(use.end(), HostCluster{0});
+}
+
+TEST(BlockUse, WhatHasDiedTakesSpaceUntilItIsGivenBack) {
+  BlockUse use(Geometry{16, 4}, block);
+  const HostExtent first{HostOffset{65536}, 8192};
+  const HostExtent second{HostOffset{3 * 65536}, 8192};
+  for (const HostExtent& fragment : {first, second}) {
+    use.add(fragment);
+    use.add({fragment.at + fragment.length, 100});
+  }
+  EXPECT_FALSE(use.next_backed({0}));  // nobody knows of what was never written
+  use.remove(first);
+  use.remove(second);
+  EXPECT_EQ(use.next_backed({0}), HostCluster{1});
+  EXPECT_EQ(use.next_backed({2}), HostCluster{3});
+  use.given_back({1});
+  EXPECT_EQ(use.next_backed({0}), HostCluster{3});
+  use.freed({3});
+  EXPECT_FALSE(use.next_backed({0}));
+  use.backed({1});
+  EXPECT_EQ(use.next_backed({0}), HostCluster{1});
+}
+
+TEST(BlockUse, TakesLessThanAByteForEachFourKibibytesOfTheFile) {
+  for (const unsigned bits : {13u, 16u, 21u}) {
+    BlockUse use(Geometry{bits, 4}, block);
+    constexpr std::uint64_t length = 4ull << 30;
+    for (std::uint64_t at = 0; at < length; at += 5 << 20) use.add({HostOffset{at}, 100});
+    EXPECT_LT(use.memory(), length / block) << bits;
+  }
 }
 
 TEST(BlockUse, AFragmentThatWasNeverAddedCostsNothingWhereverItLies) {

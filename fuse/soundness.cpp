@@ -1,0 +1,40 @@
+#include "fuse/soundness.h"
+
+#include <spdlog/spdlog.h>
+
+#include "core/error.h"
+#include "qcow2/check.h"
+
+namespace fuse {
+namespace {
+
+std::string say_damaged(const std::string& image, const qcow2::CheckResult& found) {
+  const std::string what = found.problems.empty() ? "metadata that cannot be read" : found.problems.front();
+  return image + ": damaged: " + what + "; qcowfs check --repair all " + image + " mends what can be mended";
+}
+
+bool damaged(const qcow2::CheckResult& found) { return found.corruptions != 0 || found.check_errors != 0; }
+
+std::string look_at(const std::string& image) {
+  const qcow2::CheckOptions metadata;
+  const auto found = qcow2::check_image(image, metadata);
+  if (!found) return {};
+  if (damaged(*found)) return say_damaged(image, *found);
+  if (found->leaks == 0) return {};
+  qcow2::repair_image(image, qcow2::Repair::leaks, metadata);
+  spdlog::info("{}: {} leaked clusters are given back", image, found->leaks);
+  return {};
+}
+
+}  // namespace
+
+std::string why_not_writable(const std::string& image) {
+  try {
+    return look_at(image);
+  } catch (const core::Error& error) {
+    if (error.code() == core::Errc::image_locked) throw;
+    return {};
+  }
+}
+
+}  // namespace fuse

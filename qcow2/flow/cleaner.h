@@ -1,0 +1,64 @@
+// In the background: empties host clusters that are mostly dead, so that they become free as a whole.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/engine.h"
+#include "core/patient_file.h"
+#include "qcow2/flow/commit.h"
+#include "qcow2/flow/mover.h"
+#include "qcow2/flow/residents.h"
+#include "qcow2/host/block_use.h"
+#include "qcow2/host/fragment_allocator.h"
+
+namespace qcow2 {
+
+/// Dead blocks are used again or given back in any case; what is gained here is what lives in half-used blocks, and
+/// whole clusters in place of scattered holes.
+/// Threads    The engine's strand; rounds must not overlap.
+class Cleaner {
+ public:
+  struct Rooms {
+    core::PatientFile& file;
+    Commit& commit;
+    Mover& mover;
+    GuestMap& map;
+    FragmentAllocator& fragments;
+    BlockUse& block_use;
+  };
+
+  Cleaner(core::Engine& engine, Rooms rooms, const Geometry& geometry, std::uint32_t version,
+          const std::uint64_t& disk_size, std::uint64_t dead_bytes_min)
+      : engine_(engine),
+        rooms_(rooms),
+        geometry_(geometry),
+        version_(version),
+        disk_size_(disk_size),
+        dead_bytes_min_(dead_bytes_min) {}
+
+  /// Enough is dead that a round may be worth it.
+  bool due() const;
+  /// Empties the sparsest clusters of the next part of the file. Between its moves it sleeps for `pause` times as long
+  /// as they took, and ends where `cancelled` says so.
+  core::Awaitable<void> a_round(unsigned pause, std::function<bool()> cancelled);
+
+ private:
+  struct Victims {
+    std::vector<HostCluster> clusters;  ///< in order
+    std::uint64_t live_bytes = 0;
+  };
+  Victims choose();
+
+  core::Engine& engine_;
+  Rooms rooms_;
+  Geometry geometry_;
+  std::uint32_t version_;
+  const std::uint64_t& disk_size_;
+  std::uint64_t dead_bytes_min_;
+  HostCluster next_{0};          ///< where the next round looks
+  std::uint64_t fruitless_ = 0;  ///< clusters looked at since the last that was worth emptying
+  std::uint64_t dead_then_ = 0;  ///< dead bytes when all of the file had been looked at in vain
+};
+
+}  // namespace qcow2

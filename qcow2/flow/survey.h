@@ -1,0 +1,23 @@
+// What earlier owners of the image left: which blocks its fragments touch.
+#pragma once
+
+#include <vector>
+
+#include "core/block_file.h"
+#include "qcow2/format/geometry.h"
+#include "qcow2/host/block_use.h"
+#include "qcow2/host/space_reserve.h"
+
+namespace qcow2 {
+
+/// Reads all of `tables`, the image's L2 tables (0 for none), and tells `block_use` of every fragment, `space` of every
+/// cluster that may have holes. Must be done before anything is placed. Only for images whose fragments all have their
+/// names there: not where a snapshot may have others.
+///
+/// A cluster that is named as something else too is left untracked: what looks dead in it may be that.
+/// Memory     A table, and a bit for each host cluster, while it runs.
+/// Errors     Throws the device's error.     Threads    The engine's strand.
+core::Awaitable<void> survey(core::BlockFile& file, std::vector<HostOffset> tables, Geometry geometry,
+                             BlockUse& block_use, SpaceReserve& space);
+
+}  // namespace qcow2
