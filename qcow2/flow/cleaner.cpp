@@ -8,7 +8,8 @@ namespace {
 constexpr std::uint64_t clusters_per_look = 1 << 16;
 constexpr std::uint64_t live_bytes_max = 32 << 20;  // moved by a round
 constexpr std::size_t group_max = 32;               // clusters moved between two looks at whether to stop
-constexpr std::uint64_t dead_share = 16;            // of the file: less is not worth reading the map for
+constexpr std::uint64_t clusters_gained_min = 2;
+constexpr std::uint64_t dead_share = 16;  // of the file: less is not worth reading the map for
 
 }  // namespace
 
@@ -31,11 +32,14 @@ Cleaner::Victims Cleaner::choose() {
     if (dead >= cluster_size / 2) {
       victims.clusters.push_back(next_);
       victims.live_bytes += cluster_size - dead;
-      fruitless_ = 0;
     }
     next_ = next_ + 1;
     if (victims.live_bytes >= live_bytes_max) break;
   }
+  // The last cluster that is filled stays sparse: without a gain beyond it, it would be emptied again and again.
+  const std::uint64_t filled = victims.live_bytes / cluster_size + 1;
+  if (victims.clusters.size() < filled + clusters_gained_min) return {};
+  fruitless_ = 0;
   return victims;
 }
 

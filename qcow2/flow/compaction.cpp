@@ -117,6 +117,7 @@ core::Awaitable<void> Compaction::settle() {
   moved_bytes_ = 0;
   co_await rooms_.commit.publish();
   co_await rooms_.commit.wait_until_idle();
+  co_await rooms_.placer.start_lowest();
 }
 
 core::Awaitable<void> Compaction::lower_the_end() {
@@ -147,6 +148,12 @@ core::Awaitable<void> Compaction::move_tables(HostCluster limit) {
     if (geometry_.cluster_of(tables[index]) >= limit) rooms_.map.move_table(index);
   }
   if (!tables.empty() && geometry_.cluster_of(rooms_.map.l1_at()) >= limit) rooms_.map.move_l1();
+  const std::vector<HostOffset> blocks = rooms_.refcounts.blocks();
+  for (std::uint64_t block = 0; block < blocks.size(); ++block) {
+    if (geometry_.cluster_of(blocks[block]) < limit) continue;
+    const HostOffset to = co_await rooms_.clusters.allocate(1);
+    co_await rooms_.refcounts.move_block(block, to);
+  }
   co_await settle();
 }
 

@@ -25,7 +25,9 @@ class Compaction {
     Mover& mover;
     GuestMap& map;
     Refcounts& refcounts;
+    ClusterAllocator& clusters;
     FragmentAllocator& fragments;
+    Placer& placer;
     GivingBack& giving_back;
   };
 

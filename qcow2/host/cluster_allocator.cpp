@@ -21,12 +21,13 @@ core::Awaitable<HostCluster> ClusterAllocator::search(std::uint64_t count, std::
     if (found) {
       const HostCluster end = *found + count;
       co_await space_.back_up_to(end);
-      const bool backed = co_await space_.fill_holes({*found, count});
+      const HostClusters taken{*found, count};
+      const bool backed = co_await space_.fill_holes(taken);
       if (!backed) {
         from = end;  // others are backed
         continue;
       }
-      space_.took({*found, count});
+      space_.took(taken);
       co_return *found;
     }
     co_await grow();

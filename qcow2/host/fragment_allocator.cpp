@@ -135,6 +135,19 @@ void FragmentAllocator::seal() {
   leave_filled_chunks();
 }
 
+core::Awaitable<void> FragmentAllocator::close_if_not_lowest() {
+  HostCluster from{core::align_up(clusters_.lowest_free().value, chunk_ >> geometry_.cluster_bits)};
+  const HostCluster open = geometry_.cluster_of(begin_);
+  while (begin_ < end_ && from < open) {
+    const HostClusters run = co_await refcounts_.next_free_run(from, open);
+    if (run.count == 0) break;
+    const std::uint64_t chunk = chunk_ >> geometry_.cluster_bits;
+    from = HostCluster{core::align_up(run.first.value, chunk)};
+    if (from + chunk <= run.first + run.count) close();
+    from = from + chunk;
+  }
+}
+
 void FragmentAllocator::close() {
   const bool partly_filled = begin_ < cursor_ && !core::is_aligned(cursor_.value, chunk_);
   if (in_run_) {

@@ -44,6 +44,8 @@ class FragmentAllocator {
    private:
     FragmentAllocator& fragments_;
   };
+  /// Gives up the open space where a whole chunk is free before it.
+  core::Awaitable<void> close_if_not_lowest();
   /// Gives up the open space.
   void close();
 

@@ -256,6 +256,57 @@ core::Awaitable<void> Refcounts::link(std::uint64_t first_block, const Growth& g
   covered_blocks_ = first_block + growth.blocks;
 }
 
+std::vector<HostOffset> Refcounts::blocks() const {
+  std::vector<HostOffset> blocks;
+  for (std::uint64_t i = 0; i < covered_blocks_; ++i) blocks.push_back(HostOffset{table_[i]});
+  return blocks;
+}
+
+core::Awaitable<void> Refcounts::move_block(std::uint64_t block, HostOffset to) {
+  co_await write_dirty();  // among it the count of `to`: durable before the table names it
+  const core::AsyncMutex::Guard alone = co_await writing_.lock();
+  const HostOffset from{table_[block]};
+  const core::Buffer content = co_await pin_block(from);
+  co_await file_.write_at(to, content.span());
+  co_await file_.barrier();  // ---- the copy is durable; below this line the table may name it
+  table_[block] = to.value;
+  rename_block(from, to, content.span());
+  const std::uint64_t first_byte = core::align_down(block * 8, sector_size);
+  core::Buffer sector(sector_size);
+  for (std::uint64_t at = 0; at < sector_size; at += 8) {
+    core::store_big_endian(sector.span(), at, table_[(first_byte + at) / 8]);
+  }
+  co_await file_.write_at(table_at_ + first_byte, sector.span());
+  superseded_.push_back({geometry_.cluster_of(from), 1});
+}
+
+core::Awaitable<core::Buffer> Refcounts::pin_block(HostOffset at) {
+  core::Buffer content(geometry_.cluster_size());
+  for (std::uint64_t done = 0; done < content.size(); done += slices_.slice_size()) {
+    SliceCache::Slice* slice = slices_.find(at + done);
+    while (slice == nullptr) {
+      co_await slices_.load(at + done);
+      slice = slices_.find(at + done);
+    }
+    ++slice->pins;
+  }
+  for (std::uint64_t done = 0; done < content.size(); done += slices_.slice_size()) {
+    std::copy_n(slices_.find(at + done)->bytes.data(), slices_.slice_size(), content.data() + done);
+  }
+  co_return content;
+}
+
+// What was counted while the copy was on its way is still to be written.
+void Refcounts::rename_block(HostOffset from, HostOffset to, core::Bytes copied) {
+  for (std::uint64_t done = 0; done < copied.size(); done += slices_.slice_size()) {
+    slices_.rename(from + done, to + done);
+    SliceCache::Slice* const slice = slices_.find(to + done);
+    --slice->pins;
+    const core::Bytes before = copied.subspan(done, slices_.slice_size());
+    if (!std::equal(before.begin(), before.end(), slice->bytes.data())) slices_.mark_dirty(*slice);
+  }
+}
+
 core::Awaitable<void> Refcounts::write_dirty() {
   const core::AsyncMutex::Guard alone = co_await writing_.lock();
   std::vector<PendingWrite> writes = slices_.take_dirty();

@@ -55,6 +55,11 @@ class Refcounts {
   /// anything names it (one barrier).
   core::Awaitable<void> grow();
 
+  /// Where the refcount blocks are; 0 for none.
+  std::vector<HostOffset> blocks() const;
+  /// Puts a block elsewhere, to a cluster that was taken for it. Its old place is given up with the next batch.
+  core::Awaitable<void> move_block(std::uint64_t block, HostOffset to);
+
   bool dirty() const { return slices_.dirty_slices() != 0; }
   /// Writes every change made before the call.
   core::Awaitable<void> write_dirty();
@@ -76,6 +81,8 @@ class Refcounts {
   core::Awaitable<SliceCache::Slice*> resident(HostCluster cluster, Position& where);
   Growth plan_growth() const;
   core::Buffer new_blocks(const Growth& growth) const;
+  core::Awaitable<core::Buffer> pin_block(HostOffset at);
+  void rename_block(HostOffset from, HostOffset to, core::Bytes copied);
   core::Awaitable<void> link(std::uint64_t first_block, const Growth& growth, HostOffset blocks_at);
 
   core::Engine& engine_;

@@ -57,6 +57,15 @@ void SliceCache::forget(HostOffset at, std::uint64_t length) {
   }
 }
 
+void SliceCache::rename(HostOffset from, HostOffset to) {
+  forget(to, slice_size_);
+  const auto found = index_.find(from);
+  const List::iterator slice = found->second;
+  index_.erase(found);
+  slice->at = to;
+  index_[to] = slice;
+}
+
 void SliceCache::mark_dirty(Slice& slice) {
   if (slice.dirty) return;
   slice.dirty = true;

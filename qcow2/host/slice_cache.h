@@ -41,6 +41,9 @@ class SliceCache {
   /// Forgets what was cached of [at, at + length): its space is about to mean something else.
   void forget(HostOffset at, std::uint64_t length);
 
+  /// The resident slice at `from` is from now on the one at `to`, where the file has a copy of it or will get one.
+  void rename(HostOffset from, HostOffset to);
+
   void mark_dirty(Slice& slice);
   std::uint64_t dirty_slices() const { return dirty_; }
   /// Copies of all dirty slices, for the caller to write. They are clean now, but stay in memory until landed(): what

@@ -142,7 +142,8 @@ core::Awaitable<void> SpaceReserve::back_rest_of_last_chunk() {
   const std::uint64_t size = file_.size();
   const std::uint64_t rest = core::align_up(size, chunk_ << geometry_.cluster_bits) - size;
   if (rest == 0) co_return;
-  const bool backed = co_await back({HostOffset{size}, rest});
+  const HostExtent behind{HostOffset{size}, rest};
+  const bool backed = co_await back(behind);
   if (!backed) has_holes(geometry_.cluster_of(HostOffset{size}));
 }
 

@@ -27,7 +27,7 @@ MAY_INCLUDE = {
 }
 OPEN_TO_ALL_OF_QCOW2 = {"qcow2/limits.h"}
 # Where the house is wired: these see qcow2's front door too, and the room for images that nobody serves.
-COMPOSITION_ROOT = re.compile(r"fuse/((main|images|\w+_verb)\.cpp|(named_file_policy|snapshot_json)\.h)$")
+COMPOSITION_ROOT = re.compile(r"fuse/((main|images|soundness|\w+_verb)\.cpp|(named_file_policy|snapshot_json)\.h)$")
 
 # Outside libraries that belong to one layer.
 OWNED_LIBRARIES = [
