@@ -64,6 +64,7 @@ int wait_for(pid_t child, int pipe) {
 
 void Startup::live() {
   live_ = true;
+  if (when_live_) when_live_();
   notify_service_manager();
   if (!parent_.valid()) return;
   leave_terminal();

@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint64_t cache_size_min = 1 << 20;
 constexpr unsigned workers_max = 1024;
 constexpr unsigned commit_interval_max = 3600;
+constexpr unsigned idle_seconds_max = 10 * 365 * 86400;
 
 [[noreturn]] void reject(std::string_view name, const std::string& value, const std::string& expected) {
   throw UsageError("-o " + std::string(name) + "=" + value + ": expected " + expected);
@@ -56,6 +57,12 @@ std::uint64_t cache_size(const std::string& value) {
   return *bytes;
 }
 
+std::uint64_t disk_size(const std::string& value) {
+  const std::optional<std::uint64_t> bytes = parse_size(value);
+  if (!bytes) reject("create", value, "the size of the disk, like 512m or 10g");
+  return *bytes;
+}
+
 bool on_or_off(std::string_view name, const std::string& value) {
   if (value != "on" && value != "off") reject(name, value, "on or off");
   return value == "on";
@@ -82,6 +89,7 @@ const std::map<std::string_view, SetFlag> flags = {
     {"allow_other", [](MountOptions& o) { o.allow_other = true; }},
     {"allow_root", [](MountOptions& o) { o.allow_root = true; }},
     {"default_permissions", [](MountOptions&) {}},  // always on
+    {"auto_unmount", [](MountOptions&) {}},         // what a killed daemon leaves is taken away by the next mount
 };
 
 const std::map<std::string_view, SetValue> values = {
@@ -99,6 +107,14 @@ const std::map<std::string_view, SetValue> values = {
     {"commit_interval",
      [](MountOptions& o, const std::string& v) {
        o.commit_interval_seconds = number<unsigned>("commit_interval", v, 1, commit_interval_max);
+     }},
+    {"create", [](MountOptions& o, const std::string& v) { o.create_size = disk_size(v); }},
+    {"timeout", [](MountOptions& o,
+                   const std::string& v) { o.idle_seconds = number<unsigned>("timeout", v, 1, idle_seconds_max); }},
+    {"notify_pipe", [](MountOptions& o, const std::string& v) { o.notify_pipe = not_empty("notify_pipe", v); }},
+    {"ready_fd",
+     [](MountOptions& o, const std::string& v) {
+       o.ready_descriptor = number<int>("ready_fd", v, 0, std::numeric_limits<int>::max());
      }},
     {"log", [](MountOptions& o, const std::string& v) { o.log_file = not_empty("log", v); }},
     {"uid", [](MountOptions& o,

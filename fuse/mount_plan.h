@@ -1,6 +1,7 @@
 // Where an image is to be shown and how it looks there, settled before anything is mounted.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct MountPlan {
   KernelCache kernel_cache = KernelCache::write_through;
   std::vector<std::string> words;  ///< mount options as libfuse knows them
   int image_descriptor = -1;       ///< borrowed
+  std::optional<unsigned> idle_seconds;
 
   /// What the disk is called from outside.
   std::string disk_path() const { return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name; }
@@ -24,6 +26,10 @@ struct MountPlan {
 
 /// "disk.qcow2" is shown as "disk.raw".
 std::string disk_name_for(const std::string& image_path);
+
+/// A path that can be mounted on: what is left there of mounts whose daemons died is taken away. Its canonical form.
+/// Throws core::Error with one line where it cannot.
+std::string prepare_mountpoint(const std::string& path);
 
 /// Looks at the image, already open, and at the mount point. Throws core::Error with one line where it cannot
 /// work.

@@ -8,6 +8,7 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -16,10 +17,13 @@
 #include "core/error.h"
 #include "core/file_lock.h"
 #include "core/log.h"
+#include "fuse/announcement.h"
 #include "fuse/control.h"
 #include "fuse/daemon.h"
+#include "fuse/images.h"
 #include "fuse/mount_plan.h"
 #include "fuse/named_file_policy.h"
+#include "fuse/pid_file.h"
 #include "fuse/server.h"
 #include "fuse/verbs.h"
 #include "qcow2/image.h"
@@ -66,6 +70,10 @@ core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& fil
 
 // `control` outlives the file in here: who listens hears the end of the stream when the image is free.
 void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, Startup& startup, Control& control) {
+  if (options.create_size) {
+    prepare_mountpoint(options.mountpoint);  // no new file for a mount that cannot be
+    create_missing_image(options.image, *options.create_size);
+  }
   const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
   core::DirectFile file(engine, options.image, access, options.direct);
   core::lock_image(file.descriptor(), access, options.image);
@@ -78,9 +86,12 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, 
   if (failure) std::rethrow_exception(failure);
 }
 
-int serve_in_this_process(const MountOptions& options, Startup& startup) {
+int serve_in_this_process(const MountOptions& options, Startup& startup, Announcement& announcement) {
+  startup.when_live([&announcement] { announcement.ready(); });
   try {
     open_log(options);
+    std::optional<PidFile> pid_file;
+    if (!options.pid_file.empty()) pid_file.emplace(options.pid_file);
     announce_ourselves_to_reclaim();
     const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
     core::ThreadedEngine engine(options.workers.value_or(processors));
@@ -98,6 +109,7 @@ int serve_in_this_process(const MountOptions& options, Startup& startup) {
       spdlog::error("{}", core::describe(error));
     } else {
       complain(core::describe(error));
+      announcement.failed(core::describe(error));
     }
     return exit_failure;
   }
@@ -106,7 +118,8 @@ int serve_in_this_process(const MountOptions& options, Startup& startup) {
 }  // namespace
 
 int run_mount(const MountOptions& options) {
-  const auto body = [&options](Startup& startup) { return serve_in_this_process(options, startup); };
+  Announcement announcement(options.notify_pipe, options.ready_descriptor);
+  const auto body = [&](Startup& startup) { return serve_in_this_process(options, startup, announcement); };
   return options.foreground ? run_in_foreground(body) : run_in_background(body);
 }
 

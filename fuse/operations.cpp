@@ -34,6 +34,7 @@ struct Trampolines {
   template <class MakeStep>
   static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name, MakeStep make_step) noexcept {
     Operations& self = of(request);
+    self.activity_.asked();
     Reply reply(request);
     if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
     try {
@@ -95,12 +96,19 @@ struct Trampolines {
 
   static void open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) noexcept {
     Reply reply(request);
-    const Operations& self = of(request);
+    Operations& self = of(request);
     if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
     if (self.disk_.read_only() && (file->flags & O_ACCMODE) != O_RDONLY) return reply.error(EROFS);
     file->keep_cache = 1;
     file->fh = (file->flags & O_ACCMODE) != O_RDONLY ? opened_for_writing : 0;
-    reply.opened(*file);
+    // Counted before it is answered: the release may come at once.
+    self.activity_.opened();
+    if (!reply.opened(*file)) self.activity_.closed();
+  }
+
+  static void release(fuse_req_t request, fuse_ino_t, fuse_file_info*) noexcept {
+    of(request).activity_.closed();
+    Reply(request).done();
   }
 
   static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
@@ -148,6 +156,7 @@ struct Trampolines {
   }
 
   static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first, fuse_file_info*) noexcept {
+    of(request).activity_.asked();
     Reply reply(request);
     const Tree& tree = of(request).tree_;
     const std::optional<struct stat> directory = tree.attributes(inode);
@@ -191,7 +200,7 @@ Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, 
       requests_(engine) {}
 
 // Not here, as what libfuse or the kernel does without it is right: access (default_permissions), forget
-// (inodes are never given back), opendir, release and releasedir (nothing to hold), getxattr and ioctl (not
+// (inodes are never given back), opendir and releasedir (nothing to hold), getxattr and ioctl (not
 // supported).
 const fuse_lowlevel_ops& Operations::table() {
   static const fuse_lowlevel_ops table = [] {
@@ -201,6 +210,7 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.getattr = Trampolines::getattr;
     ops.setattr = Trampolines::setattr;
     ops.open = Trampolines::open;
+    ops.release = Trampolines::release;
     ops.read = Trampolines::read;
     ops.write = Trampolines::write;
     ops.flush = Trampolines::flush;

@@ -5,6 +5,7 @@
 
 #include "core/engine.h"
 #include "core/guest_disk.h"
+#include "fuse/activity.h"
 #include "fuse/disk_operations.h"
 #include "fuse/libfuse.h"
 #include "fuse/receive_buffer.h"
@@ -27,6 +28,7 @@ class Operations {
   /// The kernel has said hello and been answered.
   bool initialised() const { return initialised_; }
   Requests& requests() { return requests_; }
+  const Activity& activity() const { return activity_; }
 
  private:
   friend struct Trampolines;
@@ -37,6 +39,7 @@ class Operations {
   int image_descriptor_;
   DiskOperations disk_operations_;
   Requests requests_;
+  Activity activity_;
   bool initialised_ = false;
 };
 

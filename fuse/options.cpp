@@ -28,13 +28,18 @@ Options for -o:
                            kilobytes at a time; a full disk is then told by fsync and close, not by write
   workers=N                threads that compress (default: the number of processors)
   commit_interval=SECONDS  after which written data is on the disk without being asked for (default: 5)
+  create=SIZE              make IMAGE, with an empty disk of SIZE, where it does not exist yet
+  timeout=SECONDS          unmount when nothing has had the disk open or asked for anything for that long
+  notify_pipe=PATH         write one line to the FIFO at PATH: "ready", or "failed" and why
+  ready_fd=N               the same to the inherited descriptor N, which then is closed
   log=FILE                 where messages go (default: the system log; with -f the terminal)
   uid=N, gid=N, umask=M    owner, group and withheld permissions (octal) of what is shown
   allow_other, allow_root  who besides the mounting user may see it
   fsname=, subtype=        names for the list of mounts (default: IMAGE's path, qcowfs)
   nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync
                            as for mount(8)
-Words that an fstab line has for others (defaults, nofail, _netdev, x-..., ...) are accepted and do nothing.
+Words that an fstab line has for others (defaults, nofail, _netdev, x-..., ...) are accepted and do nothing, and so is
+auto_unmount: what a killed daemon leaves behind is taken away by the next mount at the same point, or by qcowfs umount.
 
 Other commands; each has its own --help:
   qcowfs umount MOUNTPOINT                  unmount, and return when everything is stored and IMAGE is free
@@ -59,6 +64,8 @@ Command parse_mount(const std::vector<std::string>& words) {
   app.add_flag("-f,--foreground", options.foreground, "stay in the foreground");
   app.add_flag("-d,--debug", options.debug, "tell what happens; implies -f");
   app.add_flag("-r,--read-only", options.read_only, "the same as -o ro");
+  app.add_option("-P,--pidfile", options.pid_file, "holds the daemon's process id as long as it lives")
+      ->type_name("FILE");
   app.add_option("-o", lists, "options, separated by commas; may be repeated")
       ->type_name("OPTION[,...]")
       ->allow_extra_args(false);
@@ -74,6 +81,10 @@ Command parse_mount(const std::vector<std::string>& words) {
   if (options.debug) options.foreground = true;
   if (options.allow_other && options.allow_root) {
     throw UsageError("-o allow_root: cannot be combined with allow_other");
+  }
+  if (options.create_size && options.read_only) {
+    throw UsageError(
+        "-o create: cannot be combined with a read-only mount, as nothing could be written to the new disk");
   }
   return options;
 }

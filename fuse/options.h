@@ -42,6 +42,12 @@ struct MountOptions {
   std::optional<unsigned> commit_interval_seconds;
   std::string log_file;  ///< empty: syslog, or stderr in the foreground
 
+  std::optional<std::uint64_t> create_size;  ///< bytes of the disk, where the image does not exist
+  std::optional<unsigned> idle_seconds;      ///< after which it is unmounted
+  std::string pid_file;                      ///< empty: none
+  std::string notify_pipe;                   ///< empty: none
+  std::optional<int> ready_descriptor;
+
   bool allow_other = false;
   bool allow_root = false;
   std::optional<uid_t> uid;

@@ -28,7 +28,8 @@ class Reply {
   void error(int error_number) { fuse_reply_err(take(), error_number); }
   void entry(const fuse_entry_param& entry) { fuse_reply_entry(take(), &entry); }
   void attributes(const struct stat& facts, double valid_s) { fuse_reply_attr(take(), &facts, valid_s); }
-  void opened(const fuse_file_info& file) { fuse_reply_open(take(), &file); }
+  /// False where the asker has gone: there is nothing to release later.
+  bool opened(const fuse_file_info& file) { return fuse_reply_open(take(), &file) == 0; }
   void bytes(core::Bytes content) {
     fuse_reply_buf(take(), reinterpret_cast<const char*>(content.data()), content.size());
   }

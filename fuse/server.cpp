@@ -16,6 +16,7 @@
 
 #include "core/async.h"
 #include "core/unique_fd.h"
+#include "fuse/idle_watch.h"
 #include "fuse/mount_table.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
@@ -102,8 +103,8 @@ class SignalWatch {
   core::WaitList stopped_;
 };
 
-core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan, Startup& startup,
-                                  Control& control) {
+core::Awaitable<void> run_session(Session& session, SignalWatch& signals, IdleWatch& idleness, const MountPlan& plan,
+                                  Startup& startup, Control& control) {
   co_await session.live();
   const std::string device = session.device_number();
   if (!device.empty()) {
@@ -111,12 +112,14 @@ core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const 
     co_await control.listen(device);
   }
   signals.start();
+  idleness.start();
   startup.live();
   spdlog::info("{}: mounted", plan.mountpoint);
 
   co_await session.ended();
   control.ending();
   co_await signals.stop();
+  co_await idleness.stop();
   spdlog::info("{}: unmounted", plan.mountpoint);
 }
 
@@ -127,11 +130,12 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
   Operations operations(engine, disk, tree, received, plan.image_descriptor);
   Session session(engine, operations, received, plan.words);
   SignalWatch signals(engine, session, plan);
+  IdleWatch idleness(engine, session, plan, operations.activity());
   session.mount(plan.mountpoint);
   session.start();
   std::exception_ptr failure;
   try {
-    co_await run_session(session, signals, plan, startup, control);
+    co_await run_session(session, signals, idleness, plan, startup, control);
   } catch (const std::exception&) {
     failure = std::current_exception();
     session.end();
