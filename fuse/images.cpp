@@ -40,7 +40,11 @@ void create_missing_image(const std::string& path, std::uint64_t size) {
   qcow2::CreateOptions options;
   options.size = size;
   options.name = path;
-  qcow2::create_image(file.temporary_path(), options);
+  try {
+    qcow2::create_image(file.temporary_path(), options);
+  } catch (const core::Error& error) {
+    fail_by_name(path, error);
+  }
   file.publish();
 }
 
@@ -77,6 +81,7 @@ core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::s
                                               const ConvertOptions& options, std::uint64_t size) {
   const bool zstd = options.compression == Compression::zstd;
   qcow2::CreateOptions create;
+  create.name = options.target;
   create.size = size;
   create.cluster_size = options.cluster_size.value_or(create.cluster_size);
   create.compression = zstd ? qcow2::CompressionType::zstd : qcow2::CompressionType::zlib;

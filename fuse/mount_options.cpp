@@ -6,6 +6,7 @@
 #include <map>
 #include <string_view>
 
+#include "fuse/nearest_word.h"
 #include "fuse/options.h"
 
 namespace fuse {
@@ -89,7 +90,8 @@ const std::map<std::string_view, SetFlag> flags = {
     {"allow_other", [](MountOptions& o) { o.allow_other = true; }},
     {"allow_root", [](MountOptions& o) { o.allow_root = true; }},
     {"default_permissions", [](MountOptions&) {}},  // always on
-    {"auto_unmount", [](MountOptions&) {}},         // what a killed daemon leaves is taken away by the next mount
+    {"nonempty", [](MountOptions& o) { o.over_non_empty = true; }},
+    {"auto_unmount", [](MountOptions&) {}},  // what a killed daemon leaves is taken away by the next mount
 };
 
 const std::map<std::string_view, SetValue> values = {
@@ -136,6 +138,17 @@ constexpr std::array<std::string_view, 25> not_for_us = {
     "owner",    "noowner",  "group",      "nogroup", "suid",    "dev",         "exec",         "async", "atime",
     "diratime", "relatime", "norelatime", "silent",  "loud",    "strictatime", "nostrictatime"};
 
+constexpr std::array<std::string_view, 4> of_named_files = {"backing", "backing_dir", "backing_format", "data_file"};
+
+// For who mistypes one: not what others read too.
+std::vector<std::string_view> known_names() {
+  std::vector<std::string_view> names(of_named_files.begin(), of_named_files.end());
+  for (const auto& flag : flags) names.push_back(flag.first);
+  for (const auto& value : values) names.push_back(value.first);
+  names.insert(names.end(), for_the_kernel.begin(), for_the_kernel.end());
+  return names;
+}
+
 bool is_not_for_us(std::string_view word) {
   const auto starts_with = [word](std::string_view prefix) { return word.starts_with(prefix); };
   return std::find(not_for_us.begin(), not_for_us.end(), word) != not_for_us.end() || starts_with("x-") ||
@@ -177,8 +190,7 @@ std::optional<std::uint64_t> parse_size(const std::string& text) {
 bool apply_named_file_option(NamedFileOptions& options, const std::string& word) {
   const std::size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
-  constexpr std::string_view names[] = {"backing", "backing_dir", "backing_format", "data_file"};
-  if (std::find(std::begin(names), std::end(names), name) == std::end(names)) return false;
+  if (std::find(of_named_files.begin(), of_named_files.end(), name) == of_named_files.end()) return false;
   if (equals == std::string::npos) throw UsageError("-o " + name + ": needs a value: " + name + "=...");
   const std::string value = word.substr(equals + 1);
   if (name == "backing") options.allowed = on_or_off(name, value);
@@ -202,7 +214,8 @@ void apply_mount_option(MountOptions& options, const std::string& word) {
     return value->second(options, word.substr(equals + 1));
   }
   if (flags.contains(name)) throw UsageError("-o " + word + ": " + name + " takes no value");
-  if (!is_not_for_us(word)) throw UsageError("-o " + word + ": unknown option (see qcowfs --help)");
+  if (!is_not_for_us(word))
+    throw UsageError("-o " + word + ": unknown option" + did_you_mean(name, known_names()) + " (see qcowfs --help)");
 }
 
 }  // namespace fuse

@@ -33,6 +33,15 @@ void take_dead_mounts_away(const std::string& mountpoint) {
   }
 }
 
+// A second mount on top would hide the first, which then nobody could reach, or unmount.
+void refuse_mount_on_mount(const std::string& mountpoint) {
+  const std::optional<MountEntry> entry = find_mount(mountpoint);
+  if (!entry || entry->type != "fuse.qcowfs") return;
+  core::fail(core::Errc::bad_argument, mountpoint + ": busy, " + entry->source +
+                                           " is mounted here already; unmount that first (qcowfs umount " + mountpoint +
+                                           "), or choose another mount point");
+}
+
 struct stat look_at(const std::string& mountpoint) {
   struct stat facts {};
   if (::stat(mountpoint.c_str(), &facts) != 0) core::fail_errno(errno, mountpoint + ": cannot use the mount point");
@@ -49,6 +58,10 @@ Appearance looks_of(const MountOptions& options, const struct stat& image) {
   looks.modified = image.st_mtim;
   looks.changed = image.st_ctim;
   return looks;
+}
+
+std::string hides_files(const std::string& mountpoint) {
+  return mountpoint + ": not empty: what is in it is hidden until the unmount (-o nonempty: no such warning)";
 }
 
 std::vector<std::string> words_for(const MountOptions& options, const fs::path& image) {
@@ -86,6 +99,7 @@ std::string disk_name_for(const std::string& image_path) {
 std::string prepare_mountpoint(const std::string& path) {
   std::string mountpoint = canonical_mountpoint(path);
   take_dead_mounts_away(mountpoint);
+  refuse_mount_on_mount(mountpoint);
   const struct stat facts = look_at(mountpoint);
   if (!S_ISDIR(facts.st_mode) && !S_ISREG(facts.st_mode)) {
     core::fail(core::Errc::bad_argument, mountpoint + ": the mount point is neither a directory nor a file");
@@ -104,6 +118,11 @@ MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
   if (code) core::fail_errno(code.value(), options.image + ": cannot find the image");
   refuse_image_below(image, image_facts, plan.mountpoint, mountpoint_facts);
 
+  if (S_ISDIR(mountpoint_facts.st_mode) && !options.over_non_empty) {
+    std::error_code unreadable;
+    const bool empty = fs::is_empty(plan.mountpoint, unreadable);
+    if (!unreadable && !empty) plan.warning = hides_files(plan.mountpoint);
+  }
   plan.shape = S_ISREG(mountpoint_facts.st_mode) ? MountShape::file : MountShape::directory;
   plan.disk_name = disk_name_for(options.image);
   plan.looks = looks_of(options, image_facts);

@@ -19,6 +19,7 @@ struct MountPlan {
   std::vector<std::string> words;  ///< mount options as libfuse knows them
   int image_descriptor = -1;       ///< borrowed
   std::optional<unsigned> idle_seconds;
+  std::string warning;  ///< one line for whoever mounts; empty: none
 
   /// What the disk is called from outside.
   std::string disk_path() const { return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name; }

@@ -68,6 +68,19 @@ core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& fil
   co_await serve(engine, *disk, plan, startup, control);
 }
 
+std::unique_ptr<core::DirectFile> open_image_file(core::Engine& engine, const MountOptions& options,
+                                                  core::Access access) {
+  try {
+    return std::make_unique<core::DirectFile>(engine, options.image, access, options.direct);
+  } catch (const core::Error& error) {
+    if (error.code() != boost::system::errc::no_such_file_or_directory) throw;
+    const std::string meant =
+        options.verb_meant.empty() ? "" : "; did you mean the command qcowfs " + options.verb_meant + "?";
+    const std::string advice = meant.empty() ? "; qcowfs create or -o create=SIZE makes one" : meant;
+    core::fail(error.code(), core::describe(error) + advice);
+  }
+}
+
 // `control` outlives the file in here: who listens hears the end of the stream when the image is free.
 void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, Startup& startup, Control& control) {
   if (options.create_size) {
@@ -75,9 +88,11 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, 
     create_missing_image(options.image, *options.create_size);
   }
   const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
-  core::DirectFile file(engine, options.image, access, options.direct);
+  const std::unique_ptr<core::DirectFile> opened = open_image_file(engine, options, access);
+  core::DirectFile& file = *opened;
   core::lock_image(file.descriptor(), access, options.image);
   const MountPlan plan = plan_mount(options, file.descriptor());
+  if (!plan.warning.empty()) complain(plan.warning);
 
   std::exception_ptr failure;
   auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };

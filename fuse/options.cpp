@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "fuse/nearest_word.h"
 #include "fuse/verb_options.h"
 
 namespace fuse {
@@ -32,6 +33,7 @@ Options for -o:
   timeout=SECONDS          unmount when nothing has had the disk open or asked for anything for that long
   notify_pipe=PATH         write one line to the FIFO at PATH: "ready", or "failed" and why
   ready_fd=N               the same to the inherited descriptor N, which then is closed
+  nonempty                 no warning where MOUNTPOINT is a directory with files in it
   log=FILE                 where messages go (default: the system log; with -f the terminal)
   uid=N, gid=N, umask=M    owner, group and withheld permissions (octal) of what is shown
   allow_other, allow_root  who besides the mounting user may see it
@@ -89,6 +91,18 @@ Command parse_mount(const std::vector<std::string>& words) {
   return options;
 }
 
+// Whoever writes `qcowfs chek disk.qcow2` names an image "chek", as far as we can know here.
+Command parse_mount_or_mistyped_verb(const std::vector<std::string>& words, const std::string& meant) {
+  try {
+    Command command = parse_mount(words);
+    if (auto* const options = std::get_if<MountOptions>(&command)) options->verb_meant = meant;
+    return command;
+  } catch (const UsageError& error) {
+    if (meant.empty()) throw;
+    throw UsageError(error.what() + ("; did you mean qcowfs " + meant + "?"), error.exit_status());
+  }
+}
+
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
@@ -106,7 +120,9 @@ Command parse_command_line(int argc, const char* const* argv) {
     words.erase(words.begin());
     return row.parse(words);
   }
-  return parse_mount(words);
+  std::vector<std::string_view> verbs;
+  for (const Row& row : rows) verbs.push_back(row.verb);
+  return parse_mount_or_mistyped_verb(words, nearest_word(verb, verbs));
 }
 
 }  // namespace fuse

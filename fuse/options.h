@@ -43,6 +43,8 @@ struct MountOptions {
   std::string log_file;  ///< empty: syslog, or stderr in the foreground
 
   std::optional<std::uint64_t> create_size;  ///< bytes of the disk, where the image does not exist
+  bool over_non_empty = false;               ///< the mount point may hold files: no warning
+  std::string verb_meant;                    ///< where `image` looks like a mistyped command; empty: none
   std::optional<unsigned> idle_seconds;      ///< after which it is unmounted
   std::string pid_file;                      ///< empty: none
   std::string notify_pipe;                   ///< empty: none

@@ -14,6 +14,7 @@
 #include "core/check.h"
 #include "core/error.h"
 #include "fuse/libfuse_messages.h"
+#include "fuse/mount_obstacle.h"
 #include "fuse/mount_table.h"
 #include "fuse/unmount.h"
 
@@ -90,7 +91,8 @@ void Session::disconnect() {
 void Session::mount(const std::string& mountpoint) {
   LibfuseMessages said;
   if (fuse_session_mount(session_.get(), mountpoint.c_str()) != 0) {
-    core::fail(core::Errc::bad_argument, mountpoint + ": cannot mount here: " + said.last_line());
+    core::fail(core::Errc::bad_argument,
+               mountpoint + ": cannot mount here: " + explain_mount_failure(said.last_line()));
   }
   mounted_ = mount_is_ours_ = true;
   mountpoint_ = mountpoint;
