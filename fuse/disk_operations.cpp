@@ -23,6 +23,7 @@ core::Awaitable<void> DiskOperations::read(Reply& reply, core::DiskOffset at, st
   core::Buffer target(std::min<std::uint64_t>(left, length));
   const core::MutableBytes bytes = target.span();
   if (!bytes.empty()) co_await disk_.read(at, bytes);
+  statistics_.of(RequestKind::read).bytes += bytes.size();
   reply.bytes(bytes);
 }
 
@@ -32,6 +33,7 @@ core::Awaitable<void> DiskOperations::write(Reply& reply, core::DiskOffset at, c
   if (beyond_addressing(at, length)) co_return reply.error(EFBIG);
   if (length != 0) co_await disk_.write(at, std::move(payload));
   tree_.touch();
+  statistics_.of(RequestKind::write).bytes += length;
   reply.written(length);
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/guest_disk.h"
 #include "fuse/reply.h"
+#include "fuse/statistics.h"
 #include "fuse/tree.h"
 
 namespace fuse {
@@ -14,7 +15,8 @@ namespace fuse {
 /// Threads    The engine's.
 class DiskOperations {
  public:
-  DiskOperations(core::GuestDisk& disk, Tree& tree) : disk_(disk), tree_(tree) {}
+  DiskOperations(core::GuestDisk& disk, Tree& tree, Statistics& statistics)
+      : disk_(disk), tree_(tree), statistics_(statistics) {}
 
   core::Awaitable<void> read(Reply& reply, core::DiskOffset at, std::size_t length);
   core::Awaitable<void> write(Reply& reply, core::DiskOffset at, core::SharedBytes payload);
@@ -29,6 +31,7 @@ class DiskOperations {
  private:
   core::GuestDisk& disk_;
   Tree& tree_;
+  Statistics& statistics_;
 };
 
 }  // namespace fuse

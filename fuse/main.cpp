@@ -22,6 +22,7 @@ int print(const std::string& text) { return std::fputs(text.c_str(), stdout) < 0
 
 int run(const MountOptions& options) { return run_mount(options); }
 int run(const UmountOptions& options) { return run_umount(options); }
+int run(const StatusOptions& options) { return run_status(options); }
 int run(const CreateOptions& options) { return run_create(options); }
 int run(const InfoOptions& options) { return run_info(options); }
 int run(const CheckOptions& options) { return run_check(options); }

@@ -1,14 +1,18 @@
 #include "fuse/operations.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "core/check.h"
 #include "fuse/errno_map.h"
 
 namespace fuse {
@@ -21,6 +25,8 @@ constexpr std::uint64_t opened_for_writing = 1;  // a file handle
 constexpr unsigned background_max = 64;
 constexpr unsigned background_congested = 48;
 
+constexpr unsigned protocol_minor_of_killpriv_v2 = 33;
+
 core::DiskOffset disk_offset(off_t at) { return {static_cast<std::uint64_t>(at)}; }
 
 }  // namespace
@@ -32,7 +38,7 @@ struct Trampolines {
   // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by
   // itself.
   template <class MakeStep>
-  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name, MakeStep make_step) noexcept {
+  static void start(fuse_req_t request, fuse_ino_t inode, RequestKind kind, MakeStep make_step) noexcept {
     Operations& self = of(request);
     self.activity_.asked();
     Reply reply(request);
@@ -40,7 +46,7 @@ struct Trampolines {
     try {
       auto held = std::make_unique<Reply>(std::move(reply));
       auto step = make_step(self, *held);
-      self.requests_.start(name, std::move(held), std::move(step));
+      self.requests_.start(kind, std::move(held), std::move(step));
     } catch (const std::bad_alloc&) {
       return;
     }
@@ -59,6 +65,7 @@ struct Trampolines {
     if (self->tree_.kernel_cache() == KernelCache::write_back) {
       connection->want |= connection->capable & FUSE_CAP_WRITEBACK_CACHE;
     }
+    self->drops_privileges_ = connection->proto_minor >= protocol_minor_of_killpriv_v2;
     self->initialised_ = true;
   }
 
@@ -90,7 +97,7 @@ struct Trampolines {
       tree.change(inode, *wanted, mask);
       return reply.attributes(*tree.attributes(inode), tree.attributes_valid_s(inode));
     }
-    start(request, inode, "setattr",
+    start(request, inode, RequestKind::change,
           [&](Operations& self, Reply& reply) { return self.disk_operations_.change(reply, *wanted, mask); });
   }
 
@@ -112,13 +119,13 @@ struct Trampolines {
   }
 
   static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
-    start(request, inode, "read",
+    start(request, inode, RequestKind::read,
           [=](Operations& self, Reply& reply) { return self.disk_operations_.read(reply, disk_offset(at), length); });
   }
 
   static void write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t length, off_t at,
                     fuse_file_info*) noexcept {
-    start(request, inode, "write", [=](Operations& self, Reply& reply) {
+    start(request, inode, RequestKind::write, [=](Operations& self, Reply& reply) {
       core::SharedBytes payload = self.received_.keep({reinterpret_cast<const std::byte*>(data), length});
       return self.disk_operations_.write(reply, disk_offset(at), std::move(payload));
     });
@@ -132,7 +139,8 @@ struct Trampolines {
   }
 
   static void fsync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {
-    start(request, inode, "fsync", [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
+    start(request, inode, RequestKind::flush,
+          [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
   }
 
   // The directory is made up anew by every mount.
@@ -140,7 +148,7 @@ struct Trampolines {
 
   static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t at, off_t length,
                         fuse_file_info*) noexcept {
-    start(request, inode, "fallocate", [=](Operations& self, Reply& reply) {
+    start(request, inode, RequestKind::zero, [=](Operations& self, Reply& reply) {
       return self.disk_operations_.allocate(reply, mode, disk_offset(at), static_cast<std::uint64_t>(length));
     });
   }
@@ -149,7 +157,7 @@ struct Trampolines {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return Reply(request).error(EINVAL);
     // What the kernel has gathered is not known here, and it does not send it before it asks: let it take all for data.
     if (of(request).tree_.kernel_cache() == KernelCache::write_back) return Reply(request).error(ENOSYS);
-    start(request, inode, "lseek", [=](Operations& self, Reply& reply) {
+    start(request, inode, RequestKind::seek, [=](Operations& self, Reply& reply) {
       if (whence == SEEK_DATA) return self.disk_operations_.seek_data(reply, disk_offset(at));
       return self.disk_operations_.seek_hole(reply, disk_offset(at));
     });
@@ -182,6 +190,43 @@ struct Trampolines {
     reply.bytes(bytes.first(used));
   }
 
+  // Before each write the kernel asks for security.capability, unless it was told that privileges are dropped here.
+  // Where it cannot be told, ENOSYS keeps it from asking, for any name.
+  static void getxattr(fuse_req_t request, fuse_ino_t, const char* name, std::size_t room) noexcept {
+    Reply reply(request);
+    const Operations& self = of(request);
+    if (!self.drops_privileges_) return reply.error(ENOSYS);
+    try {
+      std::string value;
+      const int error = self.attributes_.get(name, value);
+      if (error != 0) return reply.error(error);
+      reply.attribute(value, room);
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+
+  static void listxattr(fuse_req_t request, fuse_ino_t, std::size_t room) noexcept {
+    Reply reply(request);
+    const Operations& self = of(request);
+    if (!self.drops_privileges_) return reply.error(ENOSYS);
+    try {
+      reply.attribute(self.attributes_.list(), room);
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+
+  static void setxattr(fuse_req_t request, fuse_ino_t, const char* name, const char* value, std::size_t length,
+                       int) noexcept {
+    Reply reply(request);
+    try {
+      reply.error(of(request).attributes_.set(name, std::string(value, length)));
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+
   static void statfs(fuse_req_t request, fuse_ino_t) noexcept {
     Reply reply(request);
     struct statvfs facts {};
@@ -196,12 +241,20 @@ Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, 
       tree_(tree),
       received_(received),
       image_descriptor_(image_descriptor),
-      disk_operations_(disk, tree),
-      requests_(engine) {}
+      attributes_(disk, statistics_),
+      disk_operations_(disk, tree, statistics_),
+      requests_(engine, statistics_) {}
+
+void Operations::amend_greeting(iovec* pieces, int count) {
+  if (greeted_) return;
+  greeted_ = true;
+  CHECK(count == 2 && pieces[1].iov_len >= offsetof(fuse_init_out, flags) + sizeof(fuse_init_out::flags));
+  if (drops_privileges_) static_cast<fuse_init_out*>(pieces[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
+}
 
 // Not here, as what libfuse or the kernel does without it is right: access (default_permissions), forget
-// (inodes are never given back), opendir and releasedir (nothing to hold), getxattr and ioctl (not
-// supported).
+// (inodes are never given back), opendir and releasedir (nothing to hold), removexattr and ioctl
+// (not supported).
 const fuse_lowlevel_ops& Operations::table() {
   static const fuse_lowlevel_ops table = [] {
     fuse_lowlevel_ops ops{};
@@ -218,6 +271,9 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.fsyncdir = Trampolines::fsyncdir;
     ops.fallocate = Trampolines::fallocate;
     ops.lseek = Trampolines::lseek;
+    ops.getxattr = Trampolines::getxattr;
+    ops.listxattr = Trampolines::listxattr;
+    ops.setxattr = Trampolines::setxattr;
     ops.readdir = Trampolines::readdir;
     ops.statfs = Trampolines::statfs;
     // The one name cannot be changed and has no company.

@@ -6,11 +6,14 @@
 #include "core/engine.h"
 #include "core/guest_disk.h"
 #include "fuse/activity.h"
+#include "fuse/attributes.h"
 #include "fuse/disk_operations.h"
 #include "fuse/libfuse.h"
 #include "fuse/receive_buffer.h"
 #include "fuse/requests.h"
 #include "fuse/tree.h"
+
+struct iovec;
 
 namespace fuse {
 
@@ -27,6 +30,9 @@ class Operations {
 
   /// The kernel has said hello and been answered.
   bool initialised() const { return initialised_; }
+  /// To be called with each answer before it is written. The first is that to the kernel's greeting: it gets a flag
+  /// that libfuse 3.14 does not know.
+  void amend_greeting(iovec* pieces, int count);
   Requests& requests() { return requests_; }
   const Activity& activity() const { return activity_; }
 
@@ -37,10 +43,14 @@ class Operations {
   Tree& tree_;
   ReceiveBuffer& received_;
   int image_descriptor_;
+  Statistics statistics_;
+  Attributes attributes_;
   DiskOperations disk_operations_;
   Requests requests_;
   Activity activity_;
   bool initialised_ = false;
+  bool greeted_ = false;
+  bool drops_privileges_ = false;  ///< as the kernel was told, which then need not ask before each write
 };
 
 }  // namespace fuse

@@ -45,6 +45,7 @@ auto_unmount: what a killed daemon leaves behind is taken away by the next mount
 
 Other commands; each has its own --help:
   qcowfs umount MOUNTPOINT                  unmount, and return when everything is stored and IMAGE is free
+  qcowfs status [OPTIONS] MOUNTPOINT        say what a mount has done, and how fast
   qcowfs create [OPTIONS] IMAGE SIZE        make an empty image
   qcowfs info [--json] IMAGE                say what an image is
   qcowfs check [--data] [--json] IMAGE      say whether an image is sound
@@ -112,9 +113,10 @@ Command parse_command_line(int argc, const char* const* argv) {
     std::string_view verb;
     Command (*parse)(const std::vector<std::string>& words);
   };
-  constexpr Row rows[] = {{"mount", parse_mount},     {"umount", parse_umount}, {"create", parse_create},
-                          {"info", parse_info},       {"check", parse_check},   {"convert", parse_convert},
-                          {"compare", parse_compare}, {"map", parse_map},       {"snapshot", parse_snapshot}};
+  constexpr Row rows[] = {{"mount", parse_mount},      {"umount", parse_umount},   {"status", parse_status},
+                          {"create", parse_create},    {"info", parse_info},       {"check", parse_check},
+                          {"convert", parse_convert},  {"compare", parse_compare}, {"map", parse_map},
+                          {"snapshot", parse_snapshot}};
   for (const Row& row : rows) {
     if (verb != row.verb) continue;
     words.erase(words.begin());

@@ -64,6 +64,13 @@ struct UmountOptions {
   std::string mountpoint;
 };
 
+struct StatusOptions {
+  std::string mountpoint;
+  bool json = false;
+  bool prometheus = false;
+  bool watch = false;
+};
+
 enum class Compression { zlib, zstd };
 
 /// What an empty image has of its disk.
@@ -145,8 +152,8 @@ struct Printout {
 /// What -V asks for.
 struct ShowVersion {};
 
-using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, ConvertOptions,
-                             CompareOptions, MapOptions, SnapshotOptions, Printout, ShowVersion>;
+using Command = std::variant<MountOptions, UmountOptions, StatusOptions, CreateOptions, InfoOptions, CheckOptions,
+                             ConvertOptions, CompareOptions, MapOptions, SnapshotOptions, Printout, ShowVersion>;
 
 /// One line for the person at the keyboard; ends the program with `exit_status`.
 class UsageError : public std::runtime_error {

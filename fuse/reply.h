@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include "core/bytes.h"
@@ -32,6 +33,16 @@ class Reply {
   bool opened(const fuse_file_info& file) { return fuse_reply_open(take(), &file) == 0; }
   void bytes(core::Bytes content) {
     fuse_reply_buf(take(), reinterpret_cast<const char*>(content.data()), content.size());
+  }
+  /// An extended attribute, or the list of their names: its size where that is what is asked for, by no room at all.
+  void attribute(const std::string& value, std::size_t room) {
+    if (room == 0) {
+      fuse_reply_xattr(take(), value.size());
+    } else if (value.size() > room) {
+      error(ERANGE);
+    } else {
+      fuse_reply_buf(take(), value.data(), value.size());
+    }
   }
   void written(std::size_t count) { fuse_reply_write(take(), count); }
   void statistics(const struct statvfs& facts) { fuse_reply_statfs(take(), &facts); }

@@ -7,6 +7,8 @@ namespace fuse {
 namespace {
 
 constexpr mode_t permission_bits = 07777;
+// The kernel leaves it to us to take them away where the content or the owner changes.
+constexpr mode_t set_id_bits = S_ISUID | S_ISGID;
 constexpr unsigned stat_block_bytes = 512;  // the unit of st_blocks, whatever the file system
 
 timespec now() {
@@ -60,12 +62,16 @@ std::optional<struct stat> Tree::attributes(fuse_ino_t inode) const {
   return facts;
 }
 
-void Tree::touch() { disk_looks_.modified = disk_looks_.changed = now(); }
+void Tree::touch() {
+  disk_looks_.modified = disk_looks_.changed = now();
+  disk_looks_.permissions &= ~set_id_bits;
+}
 
 void Tree::change(fuse_ino_t inode, const struct stat& wanted, int mask) {
   Appearance& look = looks(inode);
   const timespec current = now();
   if ((mask & FUSE_SET_ATTR_MODE) != 0) look.permissions = wanted.st_mode & permission_bits;
+  if ((mask & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) look.permissions &= ~set_id_bits;
   if ((mask & FUSE_SET_ATTR_UID) != 0) look.uid = wanted.st_uid;
   if ((mask & FUSE_SET_ATTR_GID) != 0) look.gid = wanted.st_gid;
   if ((mask & FUSE_SET_ATTR_ATIME) != 0) look.accessed = wanted.st_atim;

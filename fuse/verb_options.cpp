@@ -177,6 +177,22 @@ Command parse_umount(const std::vector<std::string>& words) {
   return options;
 }
 
+Command parse_status(const std::vector<std::string>& words) {
+  CLI::App app(
+      "Says what a mount has done since it began: speeds, compression, what is not stored yet, the cache, times.",
+      "qcowfs status");
+  app.footer("The same is in the extended attribute user.qcowfs.stats of the disk, for those who may read it.");
+  StatusOptions options;
+  auto* const json = app.add_flag("--json", options.json, "for programs: one object, with --watch one in each line");
+  app.add_flag("--prometheus", options.prometheus, "for Prometheus: its text format")->excludes(json);
+  app.add_flag("--watch", options.watch, "again each second, until the mount is gone");
+  app.add_option("MOUNTPOINT", options.mountpoint, "where the image is mounted, or the disk there")
+      ->required()
+      ->type_name("");
+  if (const auto asked = parse_words(app, words)) return *asked;
+  return options;
+}
+
 Command parse_create(const std::vector<std::string>& words) {
   CLI::App app("Makes an empty qcow2 image.", "qcowfs create");
   app.footer(

@@ -327,12 +327,11 @@ core::Awaitable<std::uint64_t> Disk::seek(core::DiskOffset at, Sought sought) {
 }
 
 core::Awaitable<void> Disk::keep_committing() {
-  const std::chrono::milliseconds interval(options_.commit_interval_ms);
-  const std::chrono::milliseconds tick =
-      std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
   auto last = engine_.now();
   bool hindered = false;
   while (!closing_ && !failure_.failed()) {
+    const std::chrono::milliseconds interval(options_.commit_interval_ms);  // it may change
+    const auto tick = std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
     if (hindered || !commit_.large()) co_await engine_.sleep_for(tick);
     if (closing_) break;
     const bool due = commit_.pending() && engine_.now() - last >= interval - tick;

@@ -37,6 +37,7 @@ class Admission {
   core::Awaitable<void> admit(std::uint64_t disk_size);
   /// Sets aside on the host what a disk of `disk_size` bytes needs for one more dirty cluster. Throws ENOSPC.
   core::Awaitable<void> ensure_space(std::uint64_t disk_size);
+  void set_budget(const limits::Budget& budget) { budget_ = budget; }
   /// What is dirty and what is remembered for reading share the memory; what is dirty comes first.
   void share_memory();
 
