@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <utility>
 
 #include "core/unique_fd.h"
@@ -19,7 +20,7 @@ class Startup {
   void when_live(std::function<void()> action) { when_live_ = std::move(action); }
 
  private:
-  friend int run_in_background(const std::function<int(Startup&)>& body);
+  friend int run_in_background(const std::function<int(Startup&)>& body, const std::string& what);
 
   core::UniqueFd parent_;  ///< a byte on it lets the parent go
   bool live_ = false;
@@ -28,7 +29,8 @@ class Startup {
 
 /// Forks: must be called before there is a second thread. Returns twice: in the parent 0 once body called
 /// live(), or body's status if it ended before; in the child body's status.
-int run_in_background(const std::function<int(Startup&)>& body);
+/// `what` is being done meanwhile, as Waiting has it.
+int run_in_background(const std::function<int(Startup&)>& body, const std::string& what);
 
 int run_in_foreground(const std::function<int(Startup&)>& body);
 

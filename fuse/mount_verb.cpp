@@ -135,7 +135,7 @@ int serve_in_this_process(const MountOptions& options, Startup& startup, Announc
 int run_mount(const MountOptions& options) {
   Announcement announcement(options.notify_pipe, options.ready_descriptor);
   const auto body = [&](Startup& startup) { return serve_in_this_process(options, startup, announcement); };
-  return options.foreground ? run_in_foreground(body) : run_in_background(body);
+  return options.foreground ? run_in_foreground(body) : run_in_background(body, "mounting " + options.image);
 }
 
 }  // namespace fuse

@@ -16,6 +16,7 @@
 
 #include "core/async.h"
 #include "core/unique_fd.h"
+#include "fuse/closing_progress.h"
 #include "fuse/idle_watch.h"
 #include "fuse/mount_table.h"
 #include "fuse/operations.h"
@@ -155,11 +156,14 @@ core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const M
   } catch (const std::exception&) {
     failure = std::current_exception();
   }
+  ClosingProgress progress(engine, disk, control);
+  progress.start();
   try {
     co_await disk.close();
   } catch (const std::exception&) {
     if (!failure) failure = std::current_exception();
   }
+  co_await progress.stop();
   if (failure) std::rethrow_exception(failure);
 }
 
