@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "fuse/options.h"
 
 namespace fuse {
 namespace {
@@ -43,6 +44,20 @@ Announcement::Announcement(std::string pipe, std::optional<int> descriptor)
   require_writable(*descriptor_);
   // Programs that we start must not keep it open.
   if (*descriptor_ > STDERR_FILENO) ::fcntl(*descriptor_, F_SETFD, FD_CLOEXEC);
+}
+
+void announce_refusal(const std::vector<std::string>& words, const std::string& reason) {
+  MountOptions options;
+  try {
+    for (const std::string& list : words) {
+      for (const std::string& word : split_options(list)) {
+        if (word.starts_with("notify_pipe=") || word.starts_with("ready_fd=")) apply_mount_option(options, word);
+      }
+    }
+    Announcement(options.notify_pipe, options.ready_descriptor).failed(reason);
+  } catch (const std::exception&) {
+    return;  // nobody to tell: it stands on stderr
+  }
 }
 
 void Announcement::tell(const std::string& line) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/unique_fd.h"
 
@@ -28,5 +29,8 @@ class Announcement {
   std::optional<int> descriptor_;
   core::UniqueFd unread_;
 };
+
+/// Tells whom the words of a command line that was not understood name, as far as they can be understood.
+void announce_refusal(const std::vector<std::string>& words, const std::string& reason);
 
 }  // namespace fuse

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "core/error.h"
+#include "fuse/announcement.h"
 #include "fuse/libfuse.h"
 #include "fuse/options.h"
 #include "fuse/verbs.h"
@@ -56,6 +57,7 @@ int main(int argc, char** argv) {
     return std::visit([](const auto& options) { return fuse::run(options); }, command);
   } catch (const fuse::UsageError& error) {
     fuse::complain(error.what());
+    fuse::announce_refusal({argv + 1, argv + argc}, error.what());
     return error.exit_status();
   } catch (const std::exception& error) {
     fuse::complain(core::describe(error));

@@ -2,6 +2,7 @@
 // order.
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
@@ -73,6 +74,11 @@ std::unique_ptr<core::DirectFile> open_image_file(core::Engine& engine, const Mo
   try {
     return std::make_unique<core::DirectFile>(engine, options.image, access, options.direct);
   } catch (const core::Error& error) {
+    if (error.code() == boost::system::errc::permission_denied) {
+      const bool readable = access == core::Access::read_write && ::access(options.image.c_str(), R_OK) == 0;
+      const char* const advice = readable ? "; it may be read: -r mounts it read-only" : "; ask its owner, or root";
+      core::fail(error.code(), core::describe(error) + advice);
+    }
     if (error.code() != boost::system::errc::no_such_file_or_directory) throw;
     const std::string meant =
         options.verb_meant.empty() ? "" : "; did you mean the command qcowfs " + options.verb_meant + "?";

@@ -103,11 +103,11 @@ class Idleness(LifecycleCase):
 
 
 class Announcements(LifecycleCase):
-    def told_by_descriptor(self, image, point, expect):
+    def told_by_descriptor(self, *words, expect):
         """All that is said on it. Its end comes although the daemon lives."""
         reads, writes = os.pipe()
         try:
-            run(QCOWFS, "-o", f"ready_fd={writes}", image, point, pass_fds=[writes], expect=expect)
+            run(QCOWFS, "-o", f"ready_fd={writes}", *words, pass_fds=[writes], expect=expect)
         finally:
             os.close(writes)
         with os.fdopen(reads, "r", encoding="utf-8") as file:
@@ -116,11 +116,12 @@ class Announcements(LifecycleCase):
     def test_a_descriptor_is_told(self):
         image = self.create(MiB)
         point = self.folder_named("point")
-        self.assertEqual(self.told_by_descriptor(image, point, 0), "ready\n")
+        self.assertEqual(self.told_by_descriptor(image, point, expect=0), "ready\n")
         self.assertEqual(os.listdir(point), ["disk.raw"])
         run(QCOWFS, "umount", point)
         missing = self.path("missing.qcow2")
-        self.assertRegex(self.told_by_descriptor(missing, point, 1), f"^failed {missing}: .*No such file.*\n$")
+        self.assertRegex(self.told_by_descriptor(missing, point, expect=1), f"^failed {missing}: .*No such file.*\n$")
+        self.assertRegex(self.told_by_descriptor("-ononsense", image, point, expect=2), "^failed .*nonsense.*\n$")
 
     def test_a_pipe_is_told_whenever_it_is_read(self):
         image = self.create(MiB)
