@@ -14,7 +14,7 @@ namespace fuse {
 Requests::~Requests() { CHECK(running_ == 0); }
 
 void Requests::start(RequestKind kind, std::unique_ptr<Reply> reply, core::Awaitable<void> step) {
-  auto served = serve(kind, std::move(reply), std::move(step));
+  auto served = serve(kind, Statistics::Clock::now(), std::move(reply), std::move(step));
   ++running_;
   boost::asio::co_spawn(engine_.executor(), std::move(served), core::Supervised{name_of(kind)});
 }
@@ -23,8 +23,8 @@ core::Awaitable<void> Requests::finished() {
   while (running_ != 0) co_await idle_.wait();
 }
 
-core::Awaitable<void> Requests::serve(RequestKind kind, std::unique_ptr<Reply> reply, core::Awaitable<void> step) {
-  const Statistics::Clock::time_point started = Statistics::Clock::now();
+core::Awaitable<void> Requests::serve(RequestKind kind, Statistics::Clock::time_point came,
+                                      std::unique_ptr<Reply> reply, core::Awaitable<void> step) {
   Statistics::Requests& statistics = statistics_.of(kind);
   try {
     co_await std::move(step);
@@ -35,7 +35,7 @@ core::Awaitable<void> Requests::serve(RequestKind kind, std::unique_ptr<Reply> r
     if (!reply->answered()) reply->error(to_errno(error));
   }
   reply.reset();
-  statistics.latency.add(Statistics::Clock::now() - started);
+  statistics.latency.add(Statistics::Clock::now() - came);
   if (--running_ == 0) idle_.wake_all();
 }
 

@@ -28,7 +28,8 @@ class Requests {
   core::Awaitable<void> finished();
 
  private:
-  core::Awaitable<void> serve(RequestKind kind, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
+  core::Awaitable<void> serve(RequestKind kind, Statistics::Clock::time_point came, std::unique_ptr<Reply> reply,
+                              core::Awaitable<void> step);
   void log_failure(std::string_view name, const std::exception& error);
 
   core::Engine& engine_;
