@@ -1,6 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""Partitions as files: named as sfdisk lists them, each confined to its own range, and good for file systems, also
-where nobody is root."""
+"""Partitions as files: named as sfdisk lists them, each confined to its own range, and good for file systems."""
 
 import contextlib
 import errno
@@ -8,7 +7,6 @@ import json
 import mmap
 import os
 import re
-import shutil
 import signal
 
 import content
@@ -278,57 +276,6 @@ class FileSystems(PartitionCase):
         run("e2fsck", "-f", "-n", self.file(daemon, 1))
         daemon.unmount()
         self.check(image)
-
-    def test_nobody_needs_to_be_root(self):
-        """The image, its table, a file system and its files, all by a user who may open /dev/fuse."""
-        for program in ("fuse2fs", "fusermount", "sfdisk"):
-            if not shutil.which(program):
-                self.lacks(f"{program} is not installed")
-        script = content.write_file(self.path("script"), ROOTLESS.encode())
-        folder = self.path("user")
-        os.mkdir(folder)
-        command = ["sh", script, QCOWFS, os.path.dirname(os.path.abspath(__file__))]
-        if os.geteuid() == 0:
-            command = as_nobody(folder, command)
-        run(*command, cwd=folder)
-        self.check(os.path.join(folder, "disk.qcow2"))
-        self.assertEqual([point for point in harness.mounts() if point.startswith(folder)], [])
-
-
-# As README.md has it.
-ROOTLESS = r"""
-set -e
-qcowfs=$1 tree=$2
-[ "$(id -u)" != 0 ] || exit 1
-"$qcowfs" create disk.qcow2 64M
-mkdir disk files
-"$qcowfs" disk.qcow2 disk
-printf 'label: gpt\nsize=40M\n' | sfdisk -q disk/disk.raw
-"$qcowfs" umount disk
-"$qcowfs" -o partitions disk.qcow2 disk
-mkfs.ext4 -q -E root_owner="$(id -u):$(id -g)" disk/p1
-fuse2fs -o fakeroot disk/p1 files
-cp -r "$tree" files/tree
-diff -r "$tree" files/tree
-fusermount3 -u files
-until "$qcowfs" umount disk; do sleep 1; done  # fuse2fs may still be writing
-"$qcowfs" -o partition=1,ro disk.qcow2 disk
-e2fsck -f -n disk/p1 >/dev/null 2>&1
-debugfs -R 'ls -p /tree' disk/p1 2>/dev/null | grep -q partitions_test.py
-"$qcowfs" umount disk
-"""
-
-
-def as_nobody(folder, command):
-    """`command` as an ordinary user, who owns `folder` and has a /dev/fuse that all may open, whatever the machine's is
-    like."""
-    os.chown(folder, 65534, 65534)
-    parent = os.path.dirname(folder)
-    os.chmod(parent, 0o755)
-    device = os.path.join(parent, "fuse")
-    prepare = 'mknod "$0" c 10 229 && chmod 666 "$0" && mount --bind "$0" /dev/fuse && exec "$@"'
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    return ["unshare", "--mount", "sh", "-c", prepare, device, *user, *command]
 
 
 if __name__ == "__main__":
