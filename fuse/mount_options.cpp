@@ -16,6 +16,7 @@ constexpr std::uint64_t cache_size_min = 1 << 20;
 constexpr unsigned workers_max = 1024;
 constexpr unsigned commit_interval_max = 3600;
 constexpr unsigned idle_seconds_max = 10 * 365 * 86400;
+constexpr unsigned partition_number_max = 65536;  // nobody has so many: a limit for mistypings
 
 [[noreturn]] void reject(std::string_view name, const std::string& value, const std::string& expected) {
   throw UsageError("-o " + std::string(name) + "=" + value + ": expected " + expected);
@@ -86,6 +87,7 @@ const std::map<std::string_view, SetFlag> flags = {
     {"ro", [](MountOptions& o) { o.read_only = true; }},
     {"rw", [](MountOptions& o) { o.read_only = false; }},
     {"debug", [](MountOptions& o) { o.debug = o.foreground = true; }},
+    {"partitions", [](MountOptions& o) { o.partitions.all = true; }},
     {"writeback_cache", [](MountOptions& o) { o.writeback_cache = true; }},
     {"allow_other", [](MountOptions& o) { o.allow_other = true; }},
     {"allow_root", [](MountOptions& o) { o.allow_root = true; }},
@@ -99,6 +101,10 @@ const std::map<std::string_view, SetValue> values = {
      [](MountOptions& o, const std::string& v) {
        o.snapshot = not_empty("snapshot", v);
        o.read_only = true;
+     }},
+    {"partition",
+     [](MountOptions& o, const std::string& v) {
+       o.partitions.one = number<unsigned>("partition", v, 1, partition_number_max);
      }},
     {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
     {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},

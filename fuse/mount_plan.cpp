@@ -124,7 +124,13 @@ MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
     if (!unreadable && !empty) plan.warning = hides_files(plan.mountpoint);
   }
   plan.shape = S_ISREG(mountpoint_facts.st_mode) ? MountShape::file : MountShape::directory;
+  if (plan.shape == MountShape::file && options.partitions.all) {
+    core::fail(core::Errc::bad_argument, plan.mountpoint + ": a file can show one partition only: -o partition=N, " +
+                                             "or choose a directory as the mount point");
+  }
   plan.disk_name = disk_name_for(options.image);
+  plan.image = options.image;
+  plan.partitions = options.partitions;
   plan.looks = looks_of(options, image_facts);
   if (options.writeback_cache) plan.kernel_cache = KernelCache::write_back;
   plan.words = words_for(options, image);

@@ -13,16 +13,20 @@ namespace fuse {
 struct MountPlan {
   std::string mountpoint;  ///< absolute
   MountShape shape = MountShape::directory;
-  std::string disk_name;  ///< of the file in a directory mount
-  Appearance looks;       ///< of the disk
+  std::string disk_name;       ///< of the file in a directory mount that shows the whole disk
+  std::string image;           ///< as it was given
+  PartitionChoice partitions;  ///< what is shown instead
+  Appearance looks;            ///< of the disk
   KernelCache kernel_cache = KernelCache::write_through;
   std::vector<std::string> words;  ///< mount options as libfuse knows them
   int image_descriptor = -1;       ///< borrowed
   std::optional<unsigned> idle_seconds;
   std::string warning;  ///< one line for whoever mounts; empty: none
 
-  /// What the disk is called from outside.
-  std::string disk_path() const { return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name; }
+  /// What a file that is shown by this name is called from outside.
+  std::string path_of(const std::string& name) const {
+    return shape == MountShape::file ? mountpoint : mountpoint + "/" + name;
+  }
 };
 
 /// "disk.qcow2" is shown as "disk.raw".

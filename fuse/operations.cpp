@@ -35,17 +35,18 @@ core::DiskOffset disk_offset(off_t at) { return {static_cast<std::uint64_t>(at)}
 struct Trampolines {
   static Operations& of(fuse_req_t request) { return *static_cast<Operations*>(fuse_req_userdata(request)); }
 
-  // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by
+  // Starts the step that `make_step` returns for the file. A reply that is dropped on the way answers by
   // itself.
   template <class MakeStep>
   static void start(fuse_req_t request, fuse_ino_t inode, RequestKind kind, MakeStep make_step) noexcept {
     Operations& self = of(request);
     self.activity_.asked();
     Reply reply(request);
-    if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
+    const std::optional<std::size_t> file = self.tree_.file_at(inode);
+    if (!file) return reply.error(EISDIR);
     try {
       auto held = std::make_unique<Reply>(std::move(reply));
-      auto step = make_step(self, *held);
+      auto step = make_step(self.files_[*file], *held);
       self.requests_.start(kind, std::move(held), std::move(step));
     } catch (const std::bad_alloc&) {
       return;
@@ -92,19 +93,19 @@ struct Trampolines {
 
   static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask, fuse_file_info*) noexcept {
     Tree& tree = of(request).tree_;
-    if (!tree.is_disk(inode)) {
+    if (!tree.file_at(inode)) {
       Reply reply(request);
       tree.change(inode, *wanted, mask);
       return reply.attributes(*tree.attributes(inode), tree.attributes_valid_s(inode));
     }
     start(request, inode, RequestKind::change,
-          [&](Operations& self, Reply& reply) { return self.disk_operations_.change(reply, *wanted, mask); });
+          [&](DiskOperations& disk, Reply& reply) { return disk.change(reply, *wanted, mask); });
   }
 
   static void open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) noexcept {
     Reply reply(request);
     Operations& self = of(request);
-    if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
+    if (!self.tree_.file_at(inode)) return reply.error(EISDIR);
     if (self.disk_.read_only() && (file->flags & O_ACCMODE) != O_RDONLY) return reply.error(EROFS);
     file->keep_cache = 1;
     file->fh = (file->flags & O_ACCMODE) != O_RDONLY ? opened_for_writing : 0;
@@ -120,14 +121,16 @@ struct Trampolines {
 
   static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
     start(request, inode, RequestKind::read,
-          [=](Operations& self, Reply& reply) { return self.disk_operations_.read(reply, disk_offset(at), length); });
+          [=](DiskOperations& disk, Reply& reply) { return disk.read(reply, disk_offset(at), length); });
   }
 
   static void write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t length, off_t at,
-                    fuse_file_info*) noexcept {
-    start(request, inode, RequestKind::write, [=](Operations& self, Reply& reply) {
-      core::SharedBytes payload = self.received_.keep({reinterpret_cast<const std::byte*>(data), length});
-      return self.disk_operations_.write(reply, disk_offset(at), std::move(payload));
+                    fuse_file_info* file) noexcept {
+    ReceiveBuffer& received = of(request).received_;
+    const AtTheEnd at_the_end = (file->flags & O_DIRECT) != 0 ? AtTheEnd::refused : AtTheEnd::cut_short;
+    start(request, inode, RequestKind::write, [=, &received](DiskOperations& disk, Reply& reply) {
+      core::SharedBytes payload = received.keep({reinterpret_cast<const std::byte*>(data), length});
+      return disk.write(reply, disk_offset(at), std::move(payload), at_the_end);
     });
   }
 
@@ -139,8 +142,7 @@ struct Trampolines {
   }
 
   static void fsync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {
-    start(request, inode, RequestKind::flush,
-          [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
+    start(request, inode, RequestKind::flush, [](DiskOperations& disk, Reply& reply) { return disk.flush(reply); });
   }
 
   // The directory is made up anew by every mount.
@@ -148,8 +150,8 @@ struct Trampolines {
 
   static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t at, off_t length,
                         fuse_file_info*) noexcept {
-    start(request, inode, RequestKind::zero, [=](Operations& self, Reply& reply) {
-      return self.disk_operations_.allocate(reply, mode, disk_offset(at), static_cast<std::uint64_t>(length));
+    start(request, inode, RequestKind::zero, [=](DiskOperations& disk, Reply& reply) {
+      return disk.allocate(reply, mode, disk_offset(at), static_cast<std::uint64_t>(length));
     });
   }
 
@@ -157,9 +159,9 @@ struct Trampolines {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return Reply(request).error(EINVAL);
     // What the kernel has gathered is not known here, and it does not send it before it asks: let it take all for data.
     if (of(request).tree_.kernel_cache() == KernelCache::write_back) return Reply(request).error(ENOSYS);
-    start(request, inode, RequestKind::seek, [=](Operations& self, Reply& reply) {
-      if (whence == SEEK_DATA) return self.disk_operations_.seek_data(reply, disk_offset(at));
-      return self.disk_operations_.seek_hole(reply, disk_offset(at));
+    start(request, inode, RequestKind::seek, [=](DiskOperations& disk, Reply& reply) {
+      if (whence == SEEK_DATA) return disk.seek_data(reply, disk_offset(at));
+      return disk.seek_hole(reply, disk_offset(at));
     });
   }
 
@@ -169,17 +171,19 @@ struct Trampolines {
     const Tree& tree = of(request).tree_;
     const std::optional<struct stat> directory = tree.attributes(inode);
     if (!directory || !S_ISDIR(directory->st_mode)) return reply.error(ENOTDIR);
-    const struct stat disk = *tree.attributes(tree.disk_inode());
     struct Row {
       const char* name;
-      const struct stat& facts;
+      struct stat facts;
     };
-    const Row rows[] = {{".", *directory}, {"..", *directory}, {tree.disk_name().c_str(), disk}};
+    std::vector<Row> rows = {{".", *directory}, {"..", *directory}};
+    for (std::size_t file = 0; file < tree.files().size(); ++file) {
+      rows.push_back({tree.files()[file].name.c_str(), *tree.attributes(tree.inode_of(file))});
+    }
 
     core::Buffer list(room);
     auto* const text = reinterpret_cast<char*>(list.data());
     std::size_t used = 0;
-    for (auto index = static_cast<std::size_t>(first); index < std::size(rows); ++index) {
+    for (auto index = static_cast<std::size_t>(first); index < rows.size(); ++index) {
       const Row& row = rows[index];
       const auto next = static_cast<off_t>(index + 1);
       const std::size_t needed = fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
@@ -242,8 +246,9 @@ Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, 
       received_(received),
       image_descriptor_(image_descriptor),
       attributes_(disk, statistics_),
-      disk_operations_(disk, tree, statistics_),
-      requests_(engine, statistics_) {}
+      requests_(engine, statistics_) {
+  for (std::size_t file = 0; file < tree.files().size(); ++file) files_.emplace_back(tree, file, statistics_);
+}
 
 void Operations::amend_greeting(iovec* pieces, int count) {
   if (greeted_) return;
@@ -276,7 +281,7 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.setxattr = Trampolines::setxattr;
     ops.readdir = Trampolines::readdir;
     ops.statfs = Trampolines::statfs;
-    // The one name cannot be changed and has no company.
+    // The names cannot be changed and get no company.
     ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) { Reply(r).error(EPERM); };
     ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) { Reply(r).error(EPERM); };
     ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { Reply(r).error(EPERM); };

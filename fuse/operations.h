@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include "core/engine.h"
 #include "core/guest_disk.h"
@@ -22,7 +23,8 @@ namespace fuse {
 /// destruction.
 class Operations {
  public:
-  /// `image_descriptor` is of a file on the file system whose free space statfs tells.
+  /// `disk` is what all of the tree's files are, or are parts of; `image_descriptor` is of a file on the file system
+  /// whose free space statfs tells.
   Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, ReceiveBuffer& received, int image_descriptor);
 
   /// What libfuse calls, with this object as its user data.
@@ -45,7 +47,7 @@ class Operations {
   int image_descriptor_;
   Statistics statistics_;
   Attributes attributes_;
-  DiskOperations disk_operations_;
+  std::vector<DiskOperations> files_;  // as the tree has them
   Requests requests_;
   Activity activity_;
   bool initialised_ = false;

@@ -17,6 +17,8 @@ or an existing file, which then is the disk.
 Options for -o:
   ro, rw                   read only, or read and write (the default)
   snapshot=NAME            the disk as it was at an internal snapshot (its name or id), read only
+  partitions               the disk's partitions as files p1, p2, ... instead of the whole disk
+  partition=N              that one only
   backing=on|off           whether IMAGE may show through to the backing file that it names (default: on)
   backing_dir=DIR          those files may lie in DIR or below, not only in their image's own directory or below
   backing_format=raw|qcow2 of backing files whose format no image names
@@ -57,6 +59,15 @@ Other commands; each has its own --help:
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
 With -f it is the status at the end: 1 if anything written could not be stored.)";
 
+void check_partitions(const MountOptions& options) {
+  if (!options.partitions.any()) return;
+  const std::string word = options.partitions.all ? "partitions" : "partition";
+  if (options.partitions.all && options.partitions.one) throw UsageError("-o partitions: cannot go with partition=N");
+  if (options.writeback_cache && !options.read_only) {
+    throw UsageError("-o " + word + ": cannot go with writeback_cache: the kernel would take writes behind their ends");
+  }
+}
+
 Command parse_mount(const std::vector<std::string>& words) {
   CLI::App app("Shows a compressed qcow2 image as a raw disk that can be written.", "qcowfs");
   app.footer(mount_help_tail);
@@ -89,6 +100,7 @@ Command parse_mount(const std::vector<std::string>& words) {
     throw UsageError(
         "-o create: cannot be combined with a read-only mount, as nothing could be written to the new disk");
   }
+  check_partitions(options);
   return options;
 }
 

@@ -24,6 +24,14 @@ struct NamedFileOptions {
   bool data_file = false;
 };
 
+/// Which partitions are shown instead of the whole disk.
+struct PartitionChoice {
+  bool all = false;
+  std::optional<unsigned> one;  ///< by number
+
+  bool any() const { return all || one.has_value(); }
+};
+
 struct MountOptions {
   std::string image;
   std::string mountpoint;
@@ -32,6 +40,7 @@ struct MountOptions {
   bool read_only = false;
 
   std::string snapshot;  ///< id or name; read-only then
+  PartitionChoice partitions;
   NamedFileOptions named_files;
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;

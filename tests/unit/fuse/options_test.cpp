@@ -49,6 +49,18 @@ TEST(Options, WhatLiesBelow) {
   EXPECT_EQ(std::get<fuse::ConvertOptions>(parse({"convert", "-o", "snapshot=x", "a", "b"})).snapshot, "x");
 }
 
+TEST(Options, PartitionsInsteadOfTheDisk) {
+  EXPECT_FALSE(mount_with("ro").partitions.any());
+  EXPECT_TRUE(mount_with("partitions").partitions.all);
+  EXPECT_EQ(mount_with("partition=12").partitions.one, 12u);
+  EXPECT_EQ(complaint_about("partition=0"), "-o partition=0: expected a number from 1 to 65536");
+  EXPECT_EQ(complaint_about("partitions=2"), "-o partitions=2: partitions takes no value");
+  EXPECT_EQ(complaint_about("partitions,partition=2"), "-o partitions: cannot go with partition=N");
+  EXPECT_EQ(complaint_about("partition=2,writeback_cache"),
+            "-o partition: cannot go with writeback_cache: the kernel would take writes behind their ends");
+  EXPECT_TRUE(mount_with("partitions,writeback_cache,ro").partitions.all);
+}
+
 TEST(Options, ASnapshotIsReadOnly) {
   const fuse::MountOptions options = mount_with("snapshot=before");
   EXPECT_EQ(options.snapshot, "before");
