@@ -93,7 +93,7 @@ class Attributes(harness.MountCase):
     def test_a_shorter_commit_interval_takes_effect_at_once(self):
         image = self.create(4 * MiB)
         daemon = self.mount(image, "commit_interval=3600")
-        harness.write_at(daemon.disk, 0, content.text(MiB, 1))
+        harness.write_at(daemon.disk, 0, b"part of a cluster, which waits for the rest")
         self.assertGreater(report(daemon.disk)["dirty-bytes"], 0)
         os.setxattr(daemon.disk, COMMIT_INTERVAL, b"1")
         harness.wait_for(lambda: report(daemon.disk)["dirty-bytes"] == 0, 60)
