@@ -1,5 +1,7 @@
 #include "core/error.h"
 
+#include <cerrno>
+
 namespace core {
 namespace {
 
@@ -30,6 +32,16 @@ class SentenceError final : public Error {
   std::string sentence_;
 };
 
+// Where the operating system's own words leave people without a next step.
+const char* what_to_do(int error_number) {
+  switch (error_number) {
+    case ENOSPC: return "; free some space there, then try again";
+    case EDQUOT: return "; free some of your space there or have your quota raised, then try again";
+    case EROFS: return "; it can be used read-only (-r)";
+    default: return "";
+  }
+}
+
 }  // namespace
 
 const boost::system::error_category& error_category() {
@@ -45,7 +57,7 @@ void fail(Errc code, const std::string& sentence) { fail(make_error_code(code), 
 
 void fail_errno(int error_number, const std::string& sentence) {
   const ErrorCode code(error_number, boost::system::system_category());
-  fail(code, sentence + ": " + code.message());
+  fail(code, sentence + ": " + code.message() + what_to_do(error_number));
 }
 
 std::string describe(const std::exception& error) {

@@ -11,6 +11,7 @@
 #include <span>
 
 #include "core/error.h"
+#include "core/lock_holders.h"
 
 namespace core {
 namespace {
@@ -33,21 +34,30 @@ struct flock one_byte(short type, off_t at) {
   return request;
 }
 
-[[noreturn]] void refuse(const std::string& path) {
-  fail(Errc::image_locked, path + ": the image is in use by another program (QEMU or another qcowfs)");
+constexpr off_t first_byte = used_base;
+constexpr off_t last_byte = unshared_base + resize;
+
+[[noreturn]] void refuse(int descriptor, const std::string& path) {
+  std::string who;
+  for (const LockHolder& holder : find_lock_holders(descriptor, first_byte, last_byte)) {
+    who += (who.empty() ? "" : ", ") + holder.program + " (process " + std::to_string(holder.process) + ")";
+  }
+  fail(Errc::image_locked,
+       path + ": the image is in use by " +
+           (who.empty() ? "another program (QEMU or another qcowfs)" : who + "; close or unmount it there first"));
 }
 
 void hold(int descriptor, off_t at, const std::string& path) {
   struct flock request = one_byte(F_RDLCK, at);
   if (::fcntl(descriptor, F_OFD_SETLK, &request) == 0) return;
-  if (errno == EAGAIN || errno == EACCES) refuse(path);
+  if (errno == EAGAIN || errno == EACCES) refuse(descriptor, path);
   fail_errno(errno, path + ": cannot lock the image");
 }
 
 void expect_free(int descriptor, off_t at, const std::string& path) {
   struct flock request = one_byte(F_WRLCK, at);
   if (::fcntl(descriptor, F_OFD_GETLK, &request) != 0) fail_errno(errno, path + ": cannot lock the image");
-  if (request.l_type != F_UNLCK) refuse(path);
+  if (request.l_type != F_UNLCK) refuse(descriptor, path);
 }
 
 }  // namespace

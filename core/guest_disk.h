@@ -1,12 +1,14 @@
 // The raw disk that a guest sees: the only word that fuse/ knows.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
 
 #include "core/block_file.h"
 #include "core/bytes.h"
+#include "core/disk_status.h"
 #include "core/error.h"
 #include "core/offset.h"
 
@@ -33,6 +35,7 @@ class GuestDisk {
   virtual std::uint32_t cluster_size() const = 0;     ///< bytes that are stored together: the best size of a write
   virtual std::uint64_t allocated_bytes() const = 0;  ///< bytes that the disk takes on the host
   virtual bool read_only() const = 0;
+  virtual DiskStatus status() const { return {}; }
   virtual ErrorCode failure() const = 0;  ///< what flush() would throw from now on, or none: costs nothing
 
   /// Fills `target`, which must lie within size(): the caller clamps.
@@ -49,6 +52,9 @@ class GuestDisk {
   virtual Awaitable<std::uint64_t> next_hole(DiskOffset at) = 0;
   /// Makes the image smaller in place, beside whatever else is under way; an end at any moment loses nothing.
   virtual Awaitable<void> compact(const CompactOrder& order);
+  /// Settings that may change at any time; a disk without them ignores that. `bytes` bound what is held in memory.
+  virtual void set_commit_interval(std::chrono::milliseconds) {}
+  virtual void set_cache_size(std::uint64_t /*bytes*/) {}
   /// Flushes, gives everything back and refuses what comes later. Must be called once before destruction.
   virtual Awaitable<void> close() = 0;
 };

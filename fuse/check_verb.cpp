@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "fuse/verbs.h"
+#include "fuse/waiting.h"
 #include "qcow2/check.h"
 
 namespace fuse {
@@ -116,7 +117,10 @@ std::optional<qcow2::RepairResult> look_at(const CheckOptions& options, const qc
 int run_check(const CheckOptions& options) {
   try {
     const qcow2::CheckOptions how{options.data, std::thread::hardware_concurrency()};
+    std::optional<Waiting> waiting(std::in_place,
+                                   (options.repair.empty() ? "checking " : "repairing ") + options.image);
     const std::optional<qcow2::RepairResult> result = look_at(options, how);
+    waiting.reset();
     if (!result) {
       complain(options.image + ": not a qcow2 image; nothing else can be checked");
       return check_unsupported;

@@ -1,6 +1,8 @@
 #include "fuse/control.h"
 
+#include <linux/sockios.h>
 #include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -85,6 +87,16 @@ void Control::ending() {
   accept_waiting();  // whoever asked before unmounting is in the queue by now
   acceptor_.close();
   tell(control_words::ending);
+}
+
+// Who has not read the last such line gets no other: the room is for the result.
+void Control::left(std::uint64_t bytes) {
+  const std::string text = control_words::left + std::to_string(bytes) + "\n";
+  for (const core::UniqueFd& listener : listeners_) {
+    int unread = 0;
+    if (::ioctl(listener.get(), SIOCOUTQ, &unread) != 0 || unread != 0) continue;
+    [[maybe_unused]] const ssize_t sent = ::send(listener.get(), text.data(), text.size(), MSG_NOSIGNAL);
+  }
 }
 
 void Control::finish(const std::string& failure) {

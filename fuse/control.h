@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ class Control {
   core::Awaitable<void> listen(const std::string& device);
   /// Tells everybody who asked in time that the mount is gone, and lets nobody in any more.
   void ending();
+  /// Tells them how many bytes wait to be stored.
+  void left(std::uint64_t bytes);
   /// Tells them the result: empty where all is stored, else the reason.
   void finish(const std::string& failure);
 

@@ -10,10 +10,12 @@
 
 namespace fuse {
 
-// The daemon says `ending` when no more requests can come, then one line with the result: `stored`, or
+// The daemon says `ending` when no more requests can come, now and then how many bytes are `left` to be stored, and one
+// line with the result: `stored`, or
 // `failed` and the reason. The end of the stream is the end of the process: by then the image is closed.
 namespace control_words {
 inline constexpr const char* ending = "ending";
+inline constexpr const char* left = "left ";
 inline constexpr const char* stored = "stored";
 inline constexpr const char* failed = "failed ";
 }  // namespace control_words

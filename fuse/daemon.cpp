@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "fuse/options.h"
+#include "fuse/waiting.h"
 
 namespace fuse {
 namespace {
@@ -64,6 +65,7 @@ int wait_for(pid_t child, int pipe) {
 
 void Startup::live() {
   live_ = true;
+  if (when_live_) when_live_();
   notify_service_manager();
   if (!parent_.valid()) return;
   leave_terminal();
@@ -71,7 +73,7 @@ void Startup::live() {
   parent_.reset();
 }
 
-int run_in_background(const std::function<int(Startup&)>& body) {
+int run_in_background(const std::function<int(Startup&)>& body, const std::string& what) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
     std::perror("qcowfs: cannot go into the background");
@@ -87,6 +89,7 @@ int run_in_background(const std::function<int(Startup&)>& body) {
   }
   if (child > 0) {
     startup.parent_.reset();
+    const Waiting waiting(what);
     return wait_for(child, reads.get());
   }
   reads.reset();

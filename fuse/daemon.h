@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <utility>
 
 #include "core/unique_fd.h"
 
@@ -14,17 +16,21 @@ class Startup {
   /// the waiting parent go with status 0. Tells a service manager that asked (NOTIFY_SOCKET).
   void live();
   bool is_live() const { return live_; }
+  /// What live() shall do too, while descriptors and the current directory are still those of the start.
+  void when_live(std::function<void()> action) { when_live_ = std::move(action); }
 
  private:
-  friend int run_in_background(const std::function<int(Startup&)>& body);
+  friend int run_in_background(const std::function<int(Startup&)>& body, const std::string& what);
 
   core::UniqueFd parent_;  ///< a byte on it lets the parent go
   bool live_ = false;
+  std::function<void()> when_live_;
 };
 
 /// Forks: must be called before there is a second thread. Returns twice: in the parent 0 once body called
 /// live(), or body's status if it ended before; in the child body's status.
-int run_in_background(const std::function<int(Startup&)>& body);
+/// `what` is being done meanwhile, as Waiting has it.
+int run_in_background(const std::function<int(Startup&)>& body, const std::string& what);
 
 int run_in_foreground(const std::function<int(Startup&)>& body);
 

@@ -23,15 +23,23 @@ core::Awaitable<void> DiskOperations::read(Reply& reply, core::DiskOffset at, st
   core::Buffer target(std::min<std::uint64_t>(left, length));
   const core::MutableBytes bytes = target.span();
   if (!bytes.empty()) co_await disk_.read(at, bytes);
+  statistics_.of(RequestKind::read).bytes += bytes.size();
   reply.bytes(bytes);
 }
 
-core::Awaitable<void> DiskOperations::write(Reply& reply, core::DiskOffset at, core::SharedBytes payload) {
-  const std::size_t length = payload.size();
+core::Awaitable<void> DiskOperations::write(Reply& reply, core::DiskOffset at, core::SharedBytes payload,
+                                            AtTheEnd at_the_end) {
+  std::size_t length = payload.size();
   if (disk_.read_only()) co_return reply.error(EROFS);
   if (beyond_addressing(at, length)) co_return reply.error(EFBIG);
+  if (size_change_ == SizeChange::refused && (at + length).value > disk_.size() && length != 0) {
+    if (at.value >= disk_.size() || at_the_end == AtTheEnd::refused) co_return reply.error(ENOSPC);
+    length = disk_.size() - at.value;
+    payload = payload.slice(0, length);
+  }
   if (length != 0) co_await disk_.write(at, std::move(payload));
-  tree_.touch();
+  tree_.touch(inode_);
+  statistics_.of(RequestKind::write).bytes += length;
   reply.written(length);
 }
 
@@ -45,14 +53,16 @@ core::Awaitable<void> DiskOperations::allocate(Reply& reply, int mode, core::Dis
   if (beyond_addressing(at, length)) co_return reply.error(EFBIG);
 
   const core::DiskOffset end = at + length;
+  const bool grows = !keep_size && end.value > disk_.size();
+  if (grows && size_change_ == SizeChange::refused) co_return reply.error(ENOSPC);
   const std::uint64_t zero_end = std::min(end.value, disk_.size());
   if (zero && at.value < zero_end) {
     const std::uint64_t zero_length = zero_end - at.value;
     co_await disk_.zero(at, zero_length);
   }
   // Space for compressed data cannot be set aside: how much it will take is not known.
-  if (!keep_size && end.value > disk_.size()) co_await disk_.resize(end.value);
-  tree_.touch();
+  if (grows) co_await disk_.resize(end.value);
+  tree_.touch(inode_);
   reply.done();
 }
 
@@ -61,11 +71,12 @@ core::Awaitable<void> DiskOperations::change(Reply& reply, struct stat wanted, i
     if (disk_.read_only()) co_return reply.error(EROFS);
     if (wanted.st_size < 0) co_return reply.error(EINVAL);
     const auto size = static_cast<std::uint64_t>(wanted.st_size);
+    if (size != disk_.size() && size_change_ == SizeChange::refused) co_return reply.error(EPERM);
     if (size != disk_.size()) co_await disk_.resize(size);
-    tree_.touch();
+    tree_.touch(inode_);
   }
-  tree_.change(tree_.disk_inode(), wanted, mask);
-  reply.attributes(*tree_.attributes(tree_.disk_inode()), tree_.attributes_valid_s(tree_.disk_inode()));
+  tree_.change(inode_, wanted, mask);
+  reply.attributes(*tree_.attributes(inode_), tree_.attributes_valid_s(inode_));
 }
 
 core::Awaitable<void> DiskOperations::flush(Reply& reply) {

@@ -1,9 +1,12 @@
 #include "fuse/images.h"
 
+#include <filesystem>
+
 #include "core/big_endian.h"
 #include "core/file_lock.h"
 #include "core/raw_disk.h"
 #include "fuse/named_file_policy.h"
+#include "fuse/unfinished_file.h"
 #include "qcow2/create.h"
 #include "qcow2/image.h"
 #include "qcow2/named_files.h"
@@ -29,6 +32,21 @@ core::Awaitable<ImageFormat> detect(core::DirectFile& file) {
 }
 
 }  // namespace
+
+void create_missing_image(const std::string& path, std::uint64_t size) {
+  std::error_code unknown;  // then the attempt tells
+  if (std::filesystem::exists(std::filesystem::symlink_status(path, unknown))) return;
+  UnfinishedFile file(path, UnfinishedFile::Existing::kept);
+  qcow2::CreateOptions options;
+  options.size = size;
+  options.name = path;
+  try {
+    qcow2::create_image(file.temporary_path(), options);
+  } catch (const core::Error& error) {
+    fail_by_name(path, error);
+  }
+  file.publish();
+}
 
 bool starts_like_qcow2(core::Bytes head) {
   return head.size() >= sizeof(qcow2_magic) && core::load_big_endian<std::uint32_t>(head, 0) == qcow2_magic;
@@ -63,6 +81,7 @@ core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::s
                                               const ConvertOptions& options, std::uint64_t size) {
   const bool zstd = options.compression == Compression::zstd;
   qcow2::CreateOptions create;
+  create.name = options.target;
   create.size = size;
   create.cluster_size = options.cluster_size.value_or(create.cluster_size);
   create.compression = zstd ? qcow2::CompressionType::zstd : qcow2::CompressionType::zlib;

@@ -56,6 +56,10 @@ core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::
 core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::string& path,
                                               const ConvertOptions& options, std::uint64_t size);
 
+/// Makes a sound image with an empty disk of `size` bytes at `path` where there is no such file. Of two that do so at
+/// once one makes it. Throws core::Error.
+void create_missing_image(const std::string& path, std::uint64_t size);
+
 /// Whether a file that starts so is taken for a qcow2 image.
 bool starts_like_qcow2(core::Bytes head);
 

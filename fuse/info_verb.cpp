@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "fuse/snapshot_json.h"
 #include "fuse/verbs.h"
+#include "fuse/waiting.h"
 #include "qcow2/info.h"
 #include "qcow2/offline/image_map.h"
 
@@ -191,7 +192,9 @@ std::string for_people(const qcow2::ImageInfo& info) {
 
 int run_info(const InfoOptions& options) {
   try {
+    std::optional<Waiting> waiting(std::in_place, "looking at " + options.image);
     const qcow2::ImageInfo info = qcow2::read_info(options.image);
+    waiting.reset();
     const std::string text = options.json ? for_programs(info) + "\n" : for_people(info);
     if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
     return exit_success;

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "core/error.h"
+#include "fuse/announcement.h"
 #include "fuse/libfuse.h"
 #include "fuse/options.h"
 #include "fuse/verbs.h"
@@ -22,6 +23,7 @@ int print(const std::string& text) { return std::fputs(text.c_str(), stdout) < 0
 
 int run(const MountOptions& options) { return run_mount(options); }
 int run(const UmountOptions& options) { return run_umount(options); }
+int run(const StatusOptions& options) { return run_status(options); }
 int run(const CreateOptions& options) { return run_create(options); }
 int run(const InfoOptions& options) { return run_info(options); }
 int run(const CheckOptions& options) { return run_check(options); }
@@ -56,6 +58,7 @@ int main(int argc, char** argv) {
     return std::visit([](const auto& options) { return fuse::run(options); }, command);
   } catch (const fuse::UsageError& error) {
     fuse::complain(error.what());
+    fuse::announce_refusal({argv + 1, argv + argc}, error.what());
     return error.exit_status();
   } catch (const std::exception& error) {
     fuse::complain(core::describe(error));

@@ -6,6 +6,7 @@
 #include <map>
 #include <string_view>
 
+#include "fuse/nearest_word.h"
 #include "fuse/options.h"
 
 namespace fuse {
@@ -14,6 +15,8 @@ namespace {
 constexpr std::uint64_t cache_size_min = 1 << 20;
 constexpr unsigned workers_max = 1024;
 constexpr unsigned commit_interval_max = 3600;
+constexpr unsigned idle_seconds_max = 10 * 365 * 86400;
+constexpr unsigned partition_number_max = 65536;  // nobody has so many: a limit for mistypings
 
 [[noreturn]] void reject(std::string_view name, const std::string& value, const std::string& expected) {
   throw UsageError("-o " + std::string(name) + "=" + value + ": expected " + expected);
@@ -56,6 +59,12 @@ std::uint64_t cache_size(const std::string& value) {
   return *bytes;
 }
 
+std::uint64_t disk_size(const std::string& value) {
+  const std::optional<std::uint64_t> bytes = parse_size(value);
+  if (!bytes) reject("create", value, "the size of the disk, like 512m or 10g");
+  return *bytes;
+}
+
 bool on_or_off(std::string_view name, const std::string& value) {
   if (value != "on" && value != "off") reject(name, value, "on or off");
   return value == "on";
@@ -83,10 +92,13 @@ const std::map<std::string_view, SetFlag> flags = {
     {"ro", [](MountOptions& o) { o.read_only = true; }},
     {"rw", [](MountOptions& o) { o.read_only = false; }},
     {"debug", [](MountOptions& o) { o.debug = o.foreground = true; }},
+    {"partitions", [](MountOptions& o) { o.partitions.all = true; }},
     {"writeback_cache", [](MountOptions& o) { o.writeback_cache = true; }},
     {"allow_other", [](MountOptions& o) { o.allow_other = true; }},
     {"allow_root", [](MountOptions& o) { o.allow_root = true; }},
     {"default_permissions", [](MountOptions&) {}},  // always on
+    {"nonempty", [](MountOptions& o) { o.over_non_empty = true; }},
+    {"auto_unmount", [](MountOptions&) {}},  // what a killed daemon leaves is taken away by the next mount
 };
 
 const std::map<std::string_view, SetValue> values = {
@@ -94,6 +106,10 @@ const std::map<std::string_view, SetValue> values = {
      [](MountOptions& o, const std::string& v) {
        o.snapshot = not_empty("snapshot", v);
        o.read_only = true;
+     }},
+    {"partition",
+     [](MountOptions& o, const std::string& v) {
+       o.partitions.one = number<unsigned>("partition", v, 1, partition_number_max);
      }},
     {"direct", [](MountOptions& o, const std::string& v) { o.direct = direct_io(v); }},
     {"level", [](MountOptions& o, const std::string& v) { o.level = number<int>("level", v, 1, 9); }},
@@ -107,6 +123,14 @@ const std::map<std::string_view, SetValue> values = {
      }},
     {"clean", [](MountOptions& o, const std::string& v) { o.clean = cleaning(v); }},
     {"discard", [](MountOptions& o, const std::string& v) { o.discard = on_or_off("discard", v); }},
+    {"create", [](MountOptions& o, const std::string& v) { o.create_size = disk_size(v); }},
+    {"timeout", [](MountOptions& o,
+                   const std::string& v) { o.idle_seconds = number<unsigned>("timeout", v, 1, idle_seconds_max); }},
+    {"notify_pipe", [](MountOptions& o, const std::string& v) { o.notify_pipe = not_empty("notify_pipe", v); }},
+    {"ready_fd",
+     [](MountOptions& o, const std::string& v) {
+       o.ready_descriptor = number<int>("ready_fd", v, 0, std::numeric_limits<int>::max());
+     }},
     {"log", [](MountOptions& o, const std::string& v) { o.log_file = not_empty("log", v); }},
     {"uid", [](MountOptions& o,
                const std::string& v) { o.uid = number<uid_t>("uid", v, 0, std::numeric_limits<uid_t>::max() - 1); }},
@@ -126,6 +150,17 @@ constexpr std::array<std::string_view, 25> not_for_us = {
     "defaults", "auto",     "noauto",     "nofail",  "_netdev", "user",        "nouser",       "users", "nousers",
     "owner",    "noowner",  "group",      "nogroup", "suid",    "dev",         "exec",         "async", "atime",
     "diratime", "relatime", "norelatime", "silent",  "loud",    "strictatime", "nostrictatime"};
+
+constexpr std::array<std::string_view, 4> of_named_files = {"backing", "backing_dir", "backing_format", "data_file"};
+
+// For who mistypes one: not what others read too.
+std::vector<std::string_view> known_names() {
+  std::vector<std::string_view> names(of_named_files.begin(), of_named_files.end());
+  for (const auto& flag : flags) names.push_back(flag.first);
+  for (const auto& value : values) names.push_back(value.first);
+  names.insert(names.end(), for_the_kernel.begin(), for_the_kernel.end());
+  return names;
+}
 
 bool is_not_for_us(std::string_view word) {
   const auto starts_with = [word](std::string_view prefix) { return word.starts_with(prefix); };
@@ -168,8 +203,7 @@ std::optional<std::uint64_t> parse_size(const std::string& text) {
 bool apply_named_file_option(NamedFileOptions& options, const std::string& word) {
   const std::size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
-  constexpr std::string_view names[] = {"backing", "backing_dir", "backing_format", "data_file"};
-  if (std::find(std::begin(names), std::end(names), name) == std::end(names)) return false;
+  if (std::find(of_named_files.begin(), of_named_files.end(), name) == of_named_files.end()) return false;
   if (equals == std::string::npos) throw UsageError("-o " + name + ": needs a value: " + name + "=...");
   const std::string value = word.substr(equals + 1);
   if (name == "backing") options.allowed = on_or_off(name, value);
@@ -193,7 +227,8 @@ void apply_mount_option(MountOptions& options, const std::string& word) {
     return value->second(options, word.substr(equals + 1));
   }
   if (flags.contains(name)) throw UsageError("-o " + word + ": " + name + " takes no value");
-  if (!is_not_for_us(word)) throw UsageError("-o " + word + ": unknown option (see qcowfs --help)");
+  if (!is_not_for_us(word))
+    throw UsageError("-o " + word + ": unknown option" + did_you_mean(name, known_names()) + " (see qcowfs --help)");
 }
 
 }  // namespace fuse

@@ -1,5 +1,6 @@
 #include "fuse/mount_plan.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,14 +16,35 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int dead_mounts_max = 64;  // one on top of the other
+
+// What a killed daemon left behind answers nothing but ENOTCONN.
+void take_dead_mounts_away(const std::string& mountpoint) {
+  for (int count = 0; count < dead_mounts_max && daemon_died(mountpoint); ++count) {
+    const std::optional<MountEntry> entry = find_mount(mountpoint);
+    const bool ours = entry && entry->type == "fuse.qcowfs";
+    const UnmountResult result =
+        ours ? unmount(mountpoint, Unmount::detach) : UnmountResult{UnmountResult::failed, "not a mount of qcowfs"};
+    if (result.outcome != UnmountResult::done) {
+      core::fail(core::Errc::bad_argument, mountpoint + ": a mount whose daemon died is in the way (" + result.reason +
+                                               "); take it away as its owner or as root: fusermount3 -u " + mountpoint);
+    }
+    spdlog::warn("{}: took an earlier mount away whose daemon had died; what that had not stored is lost", mountpoint);
+  }
+}
+
+// A second mount on top would hide the first, which then nobody could reach, or unmount.
+void refuse_mount_on_mount(const std::string& mountpoint) {
+  const std::optional<MountEntry> entry = find_mount(mountpoint);
+  if (!entry || entry->type != "fuse.qcowfs") return;
+  core::fail(core::Errc::bad_argument, mountpoint + ": busy, " + entry->source +
+                                           " is mounted here already; unmount that first (qcowfs umount " + mountpoint +
+                                           "), or choose another mount point");
+}
+
 struct stat look_at(const std::string& mountpoint) {
   struct stat facts {};
-  const int error = ::stat(mountpoint.c_str(), &facts) == 0 ? 0 : errno;
-  if (daemon_died(mountpoint)) {
-    core::fail(core::Errc::bad_argument, mountpoint + ": an earlier mount died here; run: qcowfs umount " + mountpoint +
-                                             "   (or: fusermount3 -u " + mountpoint + ")");
-  }
-  if (error != 0) core::fail_errno(error, mountpoint + ": cannot use the mount point");
+  if (::stat(mountpoint.c_str(), &facts) != 0) core::fail_errno(errno, mountpoint + ": cannot use the mount point");
   return facts;
 }
 
@@ -36,6 +58,10 @@ Appearance looks_of(const MountOptions& options, const struct stat& image) {
   looks.modified = image.st_mtim;
   looks.changed = image.st_ctim;
   return looks;
+}
+
+std::string hides_files(const std::string& mountpoint) {
+  return mountpoint + ": not empty: what is in it is hidden until the unmount (-o nonempty: no such warning)";
 }
 
 std::vector<std::string> words_for(const MountOptions& options, const fs::path& image) {
@@ -70,13 +96,21 @@ std::string disk_name_for(const std::string& image_path) {
   return name.string();
 }
 
+std::string prepare_mountpoint(const std::string& path) {
+  std::string mountpoint = canonical_mountpoint(path);
+  take_dead_mounts_away(mountpoint);
+  refuse_mount_on_mount(mountpoint);
+  const struct stat facts = look_at(mountpoint);
+  if (!S_ISDIR(facts.st_mode) && !S_ISREG(facts.st_mode)) {
+    core::fail(core::Errc::bad_argument, mountpoint + ": the mount point is neither a directory nor a file");
+  }
+  return mountpoint;
+}
+
 MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
   MountPlan plan;
-  plan.mountpoint = canonical_mountpoint(options.mountpoint);
+  plan.mountpoint = prepare_mountpoint(options.mountpoint);
   const struct stat mountpoint_facts = look_at(plan.mountpoint);
-  if (!S_ISDIR(mountpoint_facts.st_mode) && !S_ISREG(mountpoint_facts.st_mode)) {
-    core::fail(core::Errc::bad_argument, plan.mountpoint + ": the mount point is neither a directory nor a file");
-  }
   struct stat image_facts {};
   if (::fstat(image_descriptor, &image_facts) != 0) core::fail_errno(errno, options.image + ": cannot stat the image");
   std::error_code code;
@@ -84,12 +118,24 @@ MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
   if (code) core::fail_errno(code.value(), options.image + ": cannot find the image");
   refuse_image_below(image, image_facts, plan.mountpoint, mountpoint_facts);
 
+  if (S_ISDIR(mountpoint_facts.st_mode) && !options.over_non_empty) {
+    std::error_code unreadable;
+    const bool empty = fs::is_empty(plan.mountpoint, unreadable);
+    if (!unreadable && !empty) plan.warning = hides_files(plan.mountpoint);
+  }
   plan.shape = S_ISREG(mountpoint_facts.st_mode) ? MountShape::file : MountShape::directory;
+  if (plan.shape == MountShape::file && options.partitions.all) {
+    core::fail(core::Errc::bad_argument, plan.mountpoint + ": a file can show one partition only: -o partition=N, " +
+                                             "or choose a directory as the mount point");
+  }
   plan.disk_name = disk_name_for(options.image);
+  plan.image = options.image;
+  plan.partitions = options.partitions;
   plan.looks = looks_of(options, image_facts);
   if (options.writeback_cache) plan.kernel_cache = KernelCache::write_back;
   plan.words = words_for(options, image);
   plan.image_descriptor = image_descriptor;
+  plan.idle_seconds = options.idle_seconds;
   return plan;
 }
 

@@ -1,6 +1,7 @@
 // Where an image is to be shown and how it looks there, settled before anything is mounted.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,18 +13,28 @@ namespace fuse {
 struct MountPlan {
   std::string mountpoint;  ///< absolute
   MountShape shape = MountShape::directory;
-  std::string disk_name;  ///< of the file in a directory mount
-  Appearance looks;       ///< of the disk
+  std::string disk_name;       ///< of the file in a directory mount that shows the whole disk
+  std::string image;           ///< as it was given
+  PartitionChoice partitions;  ///< what is shown instead
+  Appearance looks;            ///< of the disk
   KernelCache kernel_cache = KernelCache::write_through;
   std::vector<std::string> words;  ///< mount options as libfuse knows them
   int image_descriptor = -1;       ///< borrowed
+  std::optional<unsigned> idle_seconds;
+  std::string warning;  ///< one line for whoever mounts; empty: none
 
-  /// What the disk is called from outside.
-  std::string disk_path() const { return shape == MountShape::file ? mountpoint : mountpoint + "/" + disk_name; }
+  /// What a file that is shown by this name is called from outside.
+  std::string path_of(const std::string& name) const {
+    return shape == MountShape::file ? mountpoint : mountpoint + "/" + name;
+  }
 };
 
 /// "disk.qcow2" is shown as "disk.raw".
 std::string disk_name_for(const std::string& image_path);
+
+/// A path that can be mounted on: what is left there of mounts whose daemons died is taken away. Its canonical form.
+/// Throws core::Error with one line where it cannot.
+std::string prepare_mountpoint(const std::string& path);
 
 /// Looks at the image, already open, and at the mount point. Throws core::Error with one line where it cannot
 /// work.

@@ -46,6 +46,13 @@ std::string owner_in(std::string_view super_options) {
   return std::string(rest.substr(0, rest.find(',')));
 }
 
+[[noreturn]] void no_such_mountpoint(const std::error_code& code, const std::string& path) {
+  const bool missing = code == std::errc::no_such_file_or_directory;
+  core::fail(
+      core::ErrorCode(code.value(), boost::system::system_category()),
+      path + ": no such mount point: " + code.message() + (missing ? "; make the folder first: mkdir " + path : ""));
+}
+
 }  // namespace
 
 // id parent major:minor root mountpoint options [tag...] - type source super-options
@@ -78,12 +85,12 @@ std::string canonical_mountpoint(const std::string& path) {
   fs::path full = fs::absolute(path, code).lexically_normal();
   if (full.filename().empty() && full.has_relative_path()) full = full.parent_path();  // a slash at the end
   fs::path parent = fs::canonical(full.parent_path(), code);
-  if (code) core::fail_errno(code.value(), path + ": no such mount point");
+  if (code) no_such_mountpoint(code, path);
   // The last step is looked at only where nothing is mounted on it: it may be a symbolic link.
   const fs::path direct = parent / full.filename();
   if (find_mount(direct.string())) return direct.string();
   const fs::path resolved = fs::canonical(direct, code);
-  if (code) core::fail_errno(code.value(), path + ": no such mount point");
+  if (code) no_such_mountpoint(code, path);
   return resolved.string();
 }
 

@@ -2,12 +2,14 @@
 // order.
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -16,10 +18,13 @@
 #include "core/error.h"
 #include "core/file_lock.h"
 #include "core/log.h"
+#include "fuse/announcement.h"
 #include "fuse/control.h"
 #include "fuse/daemon.h"
+#include "fuse/images.h"
 #include "fuse/mount_plan.h"
 #include "fuse/named_file_policy.h"
+#include "fuse/pid_file.h"
 #include "fuse/server.h"
 #include "fuse/soundness.h"
 #include "fuse/verbs.h"
@@ -75,15 +80,37 @@ core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& fil
   co_await serve(engine, *disk, plan, startup, control);
 }
 
+std::unique_ptr<core::DirectFile> open_image_file(core::Engine& engine, const MountOptions& options,
+                                                  core::Access access) {
+  try {
+    return std::make_unique<core::DirectFile>(engine, options.image, access, options.direct);
+  } catch (const core::Error& error) {
+    if (error.code() == boost::system::errc::permission_denied) {
+      const bool readable = access == core::Access::read_write && ::access(options.image.c_str(), R_OK) == 0;
+      const char* const advice = readable ? "; it may be read: -r mounts it read-only" : "; ask its owner, or root";
+      core::fail(error.code(), core::describe(error) + advice);
+    }
+    if (error.code() != boost::system::errc::no_such_file_or_directory) throw;
+    const std::string meant =
+        options.verb_meant.empty() ? "" : "; did you mean the command qcowfs " + options.verb_meant + "?";
+    const std::string advice = meant.empty() ? "; qcowfs create or -o create=SIZE makes one" : meant;
+    core::fail(error.code(), core::describe(error) + advice);
+  }
+}
+
 // Who may not have the image, or has nowhere to mount it, learns that before anything is changed.
-void try_all_else(core::ThreadedEngine& engine, const MountOptions& options) {
-  const core::DirectFile file(engine, options.image, core::Access::read_write, options.direct);
-  core::lock_image(file.descriptor(), core::Access::read_write, options.image);
-  plan_mount(options, file.descriptor());
+void try_all_else(core::Engine& engine, const MountOptions& options) {
+  const std::unique_ptr<core::DirectFile> file = open_image_file(engine, options, core::Access::read_write);
+  core::lock_image(file->descriptor(), core::Access::read_write, options.image);
+  plan_mount(options, file->descriptor());
 }
 
 // `control` outlives the file in here: who listens hears the end of the stream when the image is free.
 void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, Startup& startup, Control& control) {
+  if (wanted.create_size) {
+    prepare_mountpoint(wanted.mountpoint);  // no new file for a mount that cannot be
+    create_missing_image(wanted.image, *wanted.create_size);
+  }
   MountOptions options = wanted;
   std::string damage;
   if (!options.read_only) {
@@ -92,9 +119,11 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, S
     options.read_only = !damage.empty();  // a damaged image can still be read
   }
   const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
-  core::DirectFile file(engine, options.image, access, options.direct);
+  const std::unique_ptr<core::DirectFile> opened = open_image_file(engine, options, access);
+  core::DirectFile& file = *opened;
   core::lock_image(file.descriptor(), access, options.image);
   const MountPlan plan = plan_mount(options, file.descriptor());
+  if (!plan.warning.empty()) complain(plan.warning);
 
   std::exception_ptr failure;
   auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };
@@ -104,9 +133,12 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, S
   if (failure) std::rethrow_exception(failure);
 }
 
-int serve_in_this_process(const MountOptions& options, Startup& startup) {
+int serve_in_this_process(const MountOptions& options, Startup& startup, Announcement& announcement) {
+  startup.when_live([&announcement] { announcement.ready(); });
   try {
     open_log(options);
+    std::optional<PidFile> pid_file;
+    if (!options.pid_file.empty()) pid_file.emplace(options.pid_file);
     announce_ourselves_to_reclaim();
     const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
     core::ThreadedEngine engine(options.workers.value_or(processors));
@@ -124,6 +156,7 @@ int serve_in_this_process(const MountOptions& options, Startup& startup) {
       spdlog::error("{}", core::describe(error));
     } else {
       complain(core::describe(error));
+      announcement.failed(core::describe(error));
     }
     return exit_failure;
   }
@@ -132,8 +165,9 @@ int serve_in_this_process(const MountOptions& options, Startup& startup) {
 }  // namespace
 
 int run_mount(const MountOptions& options) {
-  const auto body = [&options](Startup& startup) { return serve_in_this_process(options, startup); };
-  return options.foreground ? run_in_foreground(body) : run_in_background(body);
+  Announcement announcement(options.notify_pipe, options.ready_descriptor);
+  const auto body = [&](Startup& startup) { return serve_in_this_process(options, startup, announcement); };
+  return options.foreground ? run_in_foreground(body) : run_in_background(body, "mounting " + options.image);
 }
 
 }  // namespace fuse

@@ -1,14 +1,18 @@
 #include "fuse/operations.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "core/check.h"
 #include "fuse/errno_map.h"
 
 namespace fuse {
@@ -21,6 +25,8 @@ constexpr std::uint64_t opened_for_writing = 1;  // a file handle
 constexpr unsigned background_max = 64;
 constexpr unsigned background_congested = 48;
 
+constexpr unsigned protocol_minor_of_killpriv_v2 = 33;
+
 core::DiskOffset disk_offset(off_t at) { return {static_cast<std::uint64_t>(at)}; }
 
 }  // namespace
@@ -29,17 +35,19 @@ core::DiskOffset disk_offset(off_t at) { return {static_cast<std::uint64_t>(at)}
 struct Trampolines {
   static Operations& of(fuse_req_t request) { return *static_cast<Operations*>(fuse_req_userdata(request)); }
 
-  // Starts the step that `make_step` returns for the disk. A reply that is dropped on the way answers by
+  // Starts the step that `make_step` returns for the file. A reply that is dropped on the way answers by
   // itself.
   template <class MakeStep>
-  static void start(fuse_req_t request, fuse_ino_t inode, std::string_view name, MakeStep make_step) noexcept {
+  static void start(fuse_req_t request, fuse_ino_t inode, RequestKind kind, MakeStep make_step) noexcept {
     Operations& self = of(request);
+    self.activity_.asked();
     Reply reply(request);
-    if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
+    const std::optional<std::size_t> file = self.tree_.file_at(inode);
+    if (!file) return reply.error(EISDIR);
     try {
       auto held = std::make_unique<Reply>(std::move(reply));
-      auto step = make_step(self, *held);
-      self.requests_.start(name, std::move(held), std::move(step));
+      auto step = make_step(self.files_[*file], *held);
+      self.requests_.start(kind, std::move(held), std::move(step));
     } catch (const std::bad_alloc&) {
       return;
     }
@@ -58,6 +66,7 @@ struct Trampolines {
     if (self->tree_.kernel_cache() == KernelCache::write_back) {
       connection->want |= connection->capable & FUSE_CAP_WRITEBACK_CACHE;
     }
+    self->drops_privileges_ = connection->proto_minor >= protocol_minor_of_killpriv_v2;
     self->initialised_ = true;
   }
 
@@ -84,35 +93,44 @@ struct Trampolines {
 
   static void setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask, fuse_file_info*) noexcept {
     Tree& tree = of(request).tree_;
-    if (!tree.is_disk(inode)) {
+    if (!tree.file_at(inode)) {
       Reply reply(request);
       tree.change(inode, *wanted, mask);
       return reply.attributes(*tree.attributes(inode), tree.attributes_valid_s(inode));
     }
-    start(request, inode, "setattr",
-          [&](Operations& self, Reply& reply) { return self.disk_operations_.change(reply, *wanted, mask); });
+    start(request, inode, RequestKind::change,
+          [&](DiskOperations& disk, Reply& reply) { return disk.change(reply, *wanted, mask); });
   }
 
   static void open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) noexcept {
     Reply reply(request);
-    const Operations& self = of(request);
-    if (!self.tree_.is_disk(inode)) return reply.error(EISDIR);
+    Operations& self = of(request);
+    if (!self.tree_.file_at(inode)) return reply.error(EISDIR);
     if (self.disk_.read_only() && (file->flags & O_ACCMODE) != O_RDONLY) return reply.error(EROFS);
     file->keep_cache = 1;
     file->fh = (file->flags & O_ACCMODE) != O_RDONLY ? opened_for_writing : 0;
-    reply.opened(*file);
+    // Counted before it is answered: the release may come at once.
+    self.activity_.opened();
+    if (!reply.opened(*file)) self.activity_.closed();
+  }
+
+  static void release(fuse_req_t request, fuse_ino_t, fuse_file_info*) noexcept {
+    of(request).activity_.closed();
+    Reply(request).done();
   }
 
   static void read(fuse_req_t request, fuse_ino_t inode, std::size_t length, off_t at, fuse_file_info*) noexcept {
-    start(request, inode, "read",
-          [=](Operations& self, Reply& reply) { return self.disk_operations_.read(reply, disk_offset(at), length); });
+    start(request, inode, RequestKind::read,
+          [=](DiskOperations& disk, Reply& reply) { return disk.read(reply, disk_offset(at), length); });
   }
 
   static void write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t length, off_t at,
-                    fuse_file_info*) noexcept {
-    start(request, inode, "write", [=](Operations& self, Reply& reply) {
-      core::SharedBytes payload = self.received_.keep({reinterpret_cast<const std::byte*>(data), length});
-      return self.disk_operations_.write(reply, disk_offset(at), std::move(payload));
+                    fuse_file_info* file) noexcept {
+    ReceiveBuffer& received = of(request).received_;
+    const AtTheEnd at_the_end = (file->flags & O_DIRECT) != 0 ? AtTheEnd::refused : AtTheEnd::cut_short;
+    start(request, inode, RequestKind::write, [=, &received](DiskOperations& disk, Reply& reply) {
+      core::SharedBytes payload = received.keep({reinterpret_cast<const std::byte*>(data), length});
+      return disk.write(reply, disk_offset(at), std::move(payload), at_the_end);
     });
   }
 
@@ -124,7 +142,7 @@ struct Trampolines {
   }
 
   static void fsync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {
-    start(request, inode, "fsync", [](Operations& self, Reply& reply) { return self.disk_operations_.flush(reply); });
+    start(request, inode, RequestKind::flush, [](DiskOperations& disk, Reply& reply) { return disk.flush(reply); });
   }
 
   // The directory is made up anew by every mount.
@@ -132,8 +150,8 @@ struct Trampolines {
 
   static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t at, off_t length,
                         fuse_file_info*) noexcept {
-    start(request, inode, "fallocate", [=](Operations& self, Reply& reply) {
-      return self.disk_operations_.allocate(reply, mode, disk_offset(at), static_cast<std::uint64_t>(length));
+    start(request, inode, RequestKind::zero, [=](DiskOperations& disk, Reply& reply) {
+      return disk.allocate(reply, mode, disk_offset(at), static_cast<std::uint64_t>(length));
     });
   }
 
@@ -141,28 +159,31 @@ struct Trampolines {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return Reply(request).error(EINVAL);
     // What the kernel has gathered is not known here, and it does not send it before it asks: let it take all for data.
     if (of(request).tree_.kernel_cache() == KernelCache::write_back) return Reply(request).error(ENOSYS);
-    start(request, inode, "lseek", [=](Operations& self, Reply& reply) {
-      if (whence == SEEK_DATA) return self.disk_operations_.seek_data(reply, disk_offset(at));
-      return self.disk_operations_.seek_hole(reply, disk_offset(at));
+    start(request, inode, RequestKind::seek, [=](DiskOperations& disk, Reply& reply) {
+      if (whence == SEEK_DATA) return disk.seek_data(reply, disk_offset(at));
+      return disk.seek_hole(reply, disk_offset(at));
     });
   }
 
   static void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t room, off_t first, fuse_file_info*) noexcept {
+    of(request).activity_.asked();
     Reply reply(request);
     const Tree& tree = of(request).tree_;
     const std::optional<struct stat> directory = tree.attributes(inode);
     if (!directory || !S_ISDIR(directory->st_mode)) return reply.error(ENOTDIR);
-    const struct stat disk = *tree.attributes(tree.disk_inode());
     struct Row {
       const char* name;
-      const struct stat& facts;
+      struct stat facts;
     };
-    const Row rows[] = {{".", *directory}, {"..", *directory}, {tree.disk_name().c_str(), disk}};
+    std::vector<Row> rows = {{".", *directory}, {"..", *directory}};
+    for (std::size_t file = 0; file < tree.files().size(); ++file) {
+      rows.push_back({tree.files()[file].name.c_str(), *tree.attributes(tree.inode_of(file))});
+    }
 
     core::Buffer list(room);
     auto* const text = reinterpret_cast<char*>(list.data());
     std::size_t used = 0;
-    for (auto index = static_cast<std::size_t>(first); index < std::size(rows); ++index) {
+    for (auto index = static_cast<std::size_t>(first); index < rows.size(); ++index) {
       const Row& row = rows[index];
       const auto next = static_cast<off_t>(index + 1);
       const std::size_t needed = fuse_add_direntry(request, text + used, room - used, row.name, &row.facts, next);
@@ -171,6 +192,43 @@ struct Trampolines {
     }
     const core::Bytes bytes = list.span();
     reply.bytes(bytes.first(used));
+  }
+
+  // Before each write the kernel asks for security.capability, unless it was told that privileges are dropped here.
+  // Where it cannot be told, ENOSYS keeps it from asking, for any name.
+  static void getxattr(fuse_req_t request, fuse_ino_t, const char* name, std::size_t room) noexcept {
+    Reply reply(request);
+    const Operations& self = of(request);
+    if (!self.drops_privileges_) return reply.error(ENOSYS);
+    try {
+      std::string value;
+      const int error = self.attributes_.get(name, value);
+      if (error != 0) return reply.error(error);
+      reply.attribute(value, room);
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+
+  static void listxattr(fuse_req_t request, fuse_ino_t, std::size_t room) noexcept {
+    Reply reply(request);
+    const Operations& self = of(request);
+    if (!self.drops_privileges_) return reply.error(ENOSYS);
+    try {
+      reply.attribute(self.attributes_.list(), room);
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+
+  static void setxattr(fuse_req_t request, fuse_ino_t, const char* name, const char* value, std::size_t length,
+                       int) noexcept {
+    Reply reply(request);
+    try {
+      reply.error(of(request).attributes_.set(name, std::string(value, length)));
+    } catch (const std::bad_alloc&) {
+      return;
+    }
   }
 
   static void statfs(fuse_req_t request, fuse_ino_t) noexcept {
@@ -187,12 +245,21 @@ Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, 
       tree_(tree),
       received_(received),
       image_descriptor_(image_descriptor),
-      disk_operations_(disk, tree),
-      requests_(engine) {}
+      attributes_(disk, statistics_),
+      requests_(engine, statistics_) {
+  for (std::size_t file = 0; file < tree.files().size(); ++file) files_.emplace_back(tree, file, statistics_);
+}
+
+void Operations::amend_greeting(iovec* pieces, int count) {
+  if (greeted_) return;
+  greeted_ = true;
+  CHECK(count == 2 && pieces[1].iov_len >= offsetof(fuse_init_out, flags) + sizeof(fuse_init_out::flags));
+  if (drops_privileges_) static_cast<fuse_init_out*>(pieces[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
+}
 
 // Not here, as what libfuse or the kernel does without it is right: access (default_permissions), forget
-// (inodes are never given back), opendir, release and releasedir (nothing to hold), getxattr and ioctl (not
-// supported).
+// (inodes are never given back), opendir and releasedir (nothing to hold), removexattr and ioctl
+// (not supported).
 const fuse_lowlevel_ops& Operations::table() {
   static const fuse_lowlevel_ops table = [] {
     fuse_lowlevel_ops ops{};
@@ -201,6 +268,7 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.getattr = Trampolines::getattr;
     ops.setattr = Trampolines::setattr;
     ops.open = Trampolines::open;
+    ops.release = Trampolines::release;
     ops.read = Trampolines::read;
     ops.write = Trampolines::write;
     ops.flush = Trampolines::flush;
@@ -208,9 +276,12 @@ const fuse_lowlevel_ops& Operations::table() {
     ops.fsyncdir = Trampolines::fsyncdir;
     ops.fallocate = Trampolines::fallocate;
     ops.lseek = Trampolines::lseek;
+    ops.getxattr = Trampolines::getxattr;
+    ops.listxattr = Trampolines::listxattr;
+    ops.setxattr = Trampolines::setxattr;
     ops.readdir = Trampolines::readdir;
     ops.statfs = Trampolines::statfs;
-    // The one name cannot be changed and has no company.
+    // The names cannot be changed and get no company.
     ops.create = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, fuse_file_info*) { Reply(r).error(EPERM); };
     ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) { Reply(r).error(EPERM); };
     ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { Reply(r).error(EPERM); };

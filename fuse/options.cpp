@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "fuse/nearest_word.h"
 #include "fuse/verb_options.h"
 
 namespace fuse {
@@ -16,6 +17,8 @@ or an existing file, which then is the disk.
 Options for -o:
   ro, rw                   read only, or read and write (the default)
   snapshot=NAME            the disk as it was at an internal snapshot (its name or id), read only
+  partitions               the disk's partitions as files p1, p2, ... instead of the whole disk
+  partition=N              that one only
   backing=on|off           whether IMAGE may show through to the backing file that it names (default: on)
   backing_dir=DIR          those files may lie in DIR or below, not only in their image's own directory or below
   backing_format=raw|qcow2 of backing files whose format no image names
@@ -30,16 +33,23 @@ Options for -o:
   commit_interval=SECONDS  after which written data is on the disk without being asked for (default: 5)
   clean=off|idle|on        empties sparse parts of IMAGE in the background: while nobody writes (the default), or always
   discard=on|off           gives the host back what the image no longer uses, while mounted (default: on)
+  create=SIZE              make IMAGE, with an empty disk of SIZE, where it does not exist yet
+  timeout=SECONDS          unmount when nothing has had the disk open or asked for anything for that long
+  notify_pipe=PATH         write one line to the FIFO at PATH: "ready", or "failed" and why
+  ready_fd=N               the same to the inherited descriptor N, which then is closed
+  nonempty                 no warning where MOUNTPOINT is a directory with files in it
   log=FILE                 where messages go (default: the system log; with -f the terminal)
   uid=N, gid=N, umask=M    owner, group and withheld permissions (octal) of what is shown
   allow_other, allow_root  who besides the mounting user may see it
   fsname=, subtype=        names for the list of mounts (default: IMAGE's path, qcowfs)
   nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync
                            as for mount(8)
-Words that an fstab line has for others (defaults, nofail, _netdev, x-..., ...) are accepted and do nothing.
+Words that an fstab line has for others (defaults, nofail, _netdev, x-..., ...) are accepted and do nothing, and so is
+auto_unmount: what a killed daemon leaves behind is taken away by the next mount at the same point, or by qcowfs umount.
 
 Other commands; each has its own --help:
   qcowfs umount MOUNTPOINT                  unmount, and return when everything is stored and IMAGE is free
+  qcowfs status [OPTIONS] MOUNTPOINT        say what a mount has done, and how fast
   qcowfs create [OPTIONS] IMAGE SIZE        make an empty image
   qcowfs info [--json] IMAGE                say what an image is
   qcowfs check [--data] [--json] IMAGE      say whether an image is sound
@@ -52,6 +62,15 @@ Other commands; each has its own --help:
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
 With -f it is the status at the end: 1 if anything written could not be stored.)";
 
+void check_partitions(const MountOptions& options) {
+  if (!options.partitions.any()) return;
+  const std::string word = options.partitions.all ? "partitions" : "partition";
+  if (options.partitions.all && options.partitions.one) throw UsageError("-o partitions: cannot go with partition=N");
+  if (options.writeback_cache && !options.read_only) {
+    throw UsageError("-o " + word + ": cannot go with writeback_cache: the kernel would take writes behind their ends");
+  }
+}
+
 Command parse_mount(const std::vector<std::string>& words) {
   CLI::App app("Shows a compressed qcow2 image as a raw disk that can be written.", "qcowfs");
   app.footer(mount_help_tail);
@@ -62,6 +81,8 @@ Command parse_mount(const std::vector<std::string>& words) {
   app.add_flag("-f,--foreground", options.foreground, "stay in the foreground");
   app.add_flag("-d,--debug", options.debug, "tell what happens; implies -f");
   app.add_flag("-r,--read-only", options.read_only, "the same as -o ro");
+  app.add_option("-P,--pidfile", options.pid_file, "holds the daemon's process id as long as it lives")
+      ->type_name("FILE");
   app.add_option("-o", lists, "options, separated by commas; may be repeated")
       ->type_name("OPTION[,...]")
       ->allow_extra_args(false);
@@ -78,7 +99,24 @@ Command parse_mount(const std::vector<std::string>& words) {
   if (options.allow_other && options.allow_root) {
     throw UsageError("-o allow_root: cannot be combined with allow_other");
   }
+  if (options.create_size && options.read_only) {
+    throw UsageError(
+        "-o create: cannot be combined with a read-only mount, as nothing could be written to the new disk");
+  }
+  check_partitions(options);
   return options;
+}
+
+// Whoever writes `qcowfs chek disk.qcow2` names an image "chek", as far as we can know here.
+Command parse_mount_or_mistyped_verb(const std::vector<std::string>& words, const std::string& meant) {
+  try {
+    Command command = parse_mount(words);
+    if (auto* const options = std::get_if<MountOptions>(&command)) options->verb_meant = meant;
+    return command;
+  } catch (const UsageError& error) {
+    if (meant.empty()) throw;
+    throw UsageError(error.what() + ("; did you mean qcowfs " + meant + "?"), error.exit_status());
+  }
 }
 
 }  // namespace
@@ -90,16 +128,19 @@ Command parse_command_line(int argc, const char* const* argv) {
     std::string_view verb;
     Command (*parse)(const std::vector<std::string>& words);
   };
-  constexpr Row rows[] = {{"mount", parse_mount},      {"umount", parse_umount}, {"create", parse_create},
-                          {"info", parse_info},        {"check", parse_check},   {"convert", parse_convert},
-                          {"compare", parse_compare},  {"map", parse_map},       {"compact", parse_compact},
+  constexpr Row rows[] = {{"mount", parse_mount},      {"umount", parse_umount},   {"status", parse_status},
+                          {"create", parse_create},    {"info", parse_info},       {"check", parse_check},
+                          {"convert", parse_convert},  {"compare", parse_compare}, {"map", parse_map},
+                          {"compact", parse_compact},
                           {"snapshot", parse_snapshot}};
   for (const Row& row : rows) {
     if (verb != row.verb) continue;
     words.erase(words.begin());
     return row.parse(words);
   }
-  return parse_mount(words);
+  std::vector<std::string_view> verbs;
+  for (const Row& row : rows) verbs.push_back(row.verb);
+  return parse_mount_or_mistyped_verb(words, nearest_word(verb, verbs));
 }
 
 }  // namespace fuse

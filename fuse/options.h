@@ -24,6 +24,14 @@ struct NamedFileOptions {
   bool data_file = false;
 };
 
+/// Which partitions are shown instead of the whole disk.
+struct PartitionChoice {
+  bool all = false;
+  std::optional<unsigned> one;  ///< by number
+
+  bool any() const { return all || one.has_value(); }
+};
+
 struct MountOptions {
   std::string image;
   std::string mountpoint;
@@ -32,6 +40,7 @@ struct MountOptions {
   bool read_only = false;
 
   std::string snapshot;  ///< id or name; read-only then
+  PartitionChoice partitions;
   NamedFileOptions named_files;
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
@@ -43,6 +52,14 @@ struct MountOptions {
   std::string clean;     ///< off, idle or on; empty: idle
   bool discard = true;   ///< gives the host back what nobody uses, while mounted too
   std::string log_file;  ///< empty: syslog, or stderr in the foreground
+
+  std::optional<std::uint64_t> create_size;  ///< bytes of the disk, where the image does not exist
+  bool over_non_empty = false;               ///< the mount point may hold files: no warning
+  std::string verb_meant;                    ///< where `image` looks like a mistyped command; empty: none
+  std::optional<unsigned> idle_seconds;      ///< after which it is unmounted
+  std::string pid_file;                      ///< empty: none
+  std::string notify_pipe;                   ///< empty: none
+  std::optional<int> ready_descriptor;
 
   bool allow_other = false;
   bool allow_root = false;
@@ -56,6 +73,13 @@ struct MountOptions {
 
 struct UmountOptions {
   std::string mountpoint;
+};
+
+struct StatusOptions {
+  std::string mountpoint;
+  bool json = false;
+  bool prometheus = false;
+  bool watch = false;
 };
 
 enum class Compression { zlib, zstd };
@@ -144,8 +168,9 @@ struct Printout {
 /// What -V asks for.
 struct ShowVersion {};
 
-using Command = std::variant<MountOptions, UmountOptions, CreateOptions, InfoOptions, CheckOptions, ConvertOptions,
-                             CompareOptions, MapOptions, CompactOptions, SnapshotOptions, Printout, ShowVersion>;
+using Command =
+    std::variant<MountOptions, UmountOptions, StatusOptions, CreateOptions, InfoOptions, CheckOptions, ConvertOptions,
+                 CompareOptions, MapOptions, CompactOptions, SnapshotOptions, Printout, ShowVersion>;
 
 /// One line for the person at the keyboard; ends the program with `exit_status`.
 class UsageError : public std::runtime_error {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include "core/bytes.h"
@@ -28,9 +29,20 @@ class Reply {
   void error(int error_number) { fuse_reply_err(take(), error_number); }
   void entry(const fuse_entry_param& entry) { fuse_reply_entry(take(), &entry); }
   void attributes(const struct stat& facts, double valid_s) { fuse_reply_attr(take(), &facts, valid_s); }
-  void opened(const fuse_file_info& file) { fuse_reply_open(take(), &file); }
+  /// False where the asker has gone: there is nothing to release later.
+  bool opened(const fuse_file_info& file) { return fuse_reply_open(take(), &file) == 0; }
   void bytes(core::Bytes content) {
     fuse_reply_buf(take(), reinterpret_cast<const char*>(content.data()), content.size());
+  }
+  /// An extended attribute, or the list of their names: its size where that is what is asked for, by no room at all.
+  void attribute(const std::string& value, std::size_t room) {
+    if (room == 0) {
+      fuse_reply_xattr(take(), value.size());
+    } else if (value.size() > room) {
+      error(ERANGE);
+    } else {
+      fuse_reply_buf(take(), value.data(), value.size());
+    }
   }
   void written(std::size_t count) { fuse_reply_write(take(), count); }
   void statistics(const struct statvfs& facts) { fuse_reply_statfs(take(), &facts); }

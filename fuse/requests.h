@@ -9,28 +9,31 @@
 #include "core/block_file.h"
 #include "core/engine.h"
 #include "fuse/reply.h"
+#include "fuse/statistics.h"
 
 namespace fuse {
 
 /// Threads    The engine's. finished() must be awaited before destruction.
 class Requests {
  public:
-  explicit Requests(core::Engine& engine) : engine_(engine) {}
+  /// `statistics` are told how long each took, and must outlive it.
+  Requests(core::Engine& engine, Statistics& statistics) : engine_(engine), statistics_(statistics) {}
   Requests(const Requests&) = delete;
   Requests& operator=(const Requests&) = delete;
   ~Requests();
 
-  /// Runs `step`, which answers by `reply`; an exception that leaves it becomes the answer. `name` must be a
-  /// literal.
-  void start(std::string_view name, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
+  /// Runs `step`, which answers by `reply`; an exception that leaves it becomes the answer.
+  void start(RequestKind kind, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
 
   core::Awaitable<void> finished();
 
  private:
-  core::Awaitable<void> serve(std::string_view name, std::unique_ptr<Reply> reply, core::Awaitable<void> step);
+  core::Awaitable<void> serve(RequestKind kind, Statistics::Clock::time_point came, std::unique_ptr<Reply> reply,
+                              core::Awaitable<void> step);
   void log_failure(std::string_view name, const std::exception& error);
 
   core::Engine& engine_;
+  Statistics& statistics_;
   std::size_t running_ = 0;
   core::WaitList idle_;
   std::string last_logged_;

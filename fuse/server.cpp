@@ -13,13 +13,18 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/async.h"
 #include "core/unique_fd.h"
+#include "fuse/closing_progress.h"
+#include "fuse/idle_watch.h"
 #include "fuse/mount_table.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
 #include "fuse/session.h"
+#include "fuse/shown_files.h"
 #include "fuse/unmount.h"
 
 namespace fuse {
@@ -38,24 +43,40 @@ void raise_read_ahead(const std::string& device) {
   setting << read_ahead_kib << std::flush;
 }
 
-// Unmounts on behalf of a signal; true where the mount is out of the tree. Pages that programs changed
-// through mappings are still with the kernel: they are asked for while the requests that bring them can be
-// served. Blocks.
-bool store_and_unmount(const MountPlan& plan, const std::string& device) {
-  const std::optional<MountEntry> entry = find_mount(plan.mountpoint);
-  if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
-  core::UniqueFd disk(::open(plan.disk_path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  if (disk.valid() && ::fsync(disk.get()) != 0) spdlog::error("{}: {}", plan.mountpoint, std::strerror(errno));
-  disk.reset();
-
-  UnmountResult result = unmount(plan.mountpoint, Unmount::when_idle);
-  if (result.outcome == UnmountResult::busy) {
-    spdlog::warn("{}: still in use; its users will see it vanish", plan.mountpoint);
-    disk.reset(::open(plan.disk_path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-    result = unmount(plan.mountpoint, Unmount::detach);
-    if (disk.valid()) ::fsync(disk.get());  // what came in between
+// Pages that programs changed through mappings are with the kernel, and go with their files' inodes: these are held
+// open while the mount is taken away. Blocks.
+class HeldFiles {
+ public:
+  explicit HeldFiles(const std::vector<std::string>& paths) {
+    for (const std::string& path : paths) files_.emplace_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   }
-  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", plan.mountpoint, result.reason);
+  /// False where one could not be stored; errno says why.
+  bool store() const {
+    bool stored = true;
+    for (const core::UniqueFd& file : files_) stored = (!file.valid() || ::fsync(file.get()) == 0) && stored;
+    return stored;
+  }
+
+ private:
+  std::vector<core::UniqueFd> files_;
+};
+
+// Unmounts on behalf of a signal; true where the mount is out of the tree. Changed pages are asked for while the
+// requests that bring them can be served. Blocks.
+bool store_and_unmount(const std::string& mountpoint, const std::vector<std::string>& paths,
+                       const std::string& device) {
+  const std::optional<MountEntry> entry = find_mount(mountpoint);
+  if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
+  if (!HeldFiles(paths).store()) spdlog::error("{}: {}", mountpoint, std::strerror(errno));
+
+  UnmountResult result = unmount(mountpoint, Unmount::when_idle);
+  if (result.outcome == UnmountResult::busy) {
+    spdlog::warn("{}: still in use; its users will see it vanish", mountpoint);
+    const HeldFiles held(paths);
+    result = unmount(mountpoint, Unmount::detach);
+    held.store();  // what came in between
+  }
+  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", mountpoint, result.reason);
   return result.outcome == UnmountResult::done;
 }
 
@@ -64,8 +85,13 @@ bool store_and_unmount(const MountPlan& plan, const std::string& device) {
 // killed a moment too early.
 class SignalWatch {
  public:
-  SignalWatch(core::Engine& engine, Session& session, const MountPlan& plan)
-      : engine_(engine), session_(session), plan_(plan), signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
+  /// `paths` are of the files shown.
+  SignalWatch(core::Engine& engine, Session& session, std::string mountpoint, std::vector<std::string> paths)
+      : engine_(engine),
+        session_(session),
+        mountpoint_(std::move(mountpoint)),
+        paths_(std::move(paths)),
+        signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
 
   void start() {
     running_ = true;
@@ -82,10 +108,10 @@ class SignalWatch {
     core::ErrorCode cancelled;
     const int signal = co_await signals_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
     if (!cancelled) {
-      spdlog::info("{}: {}: storing everything and unmounting", plan_.mountpoint, ::strsignal(signal));
+      spdlog::info("{}: {}: storing everything and unmounting", mountpoint_, ::strsignal(signal));
       // A thread of its own: requests that it waits for may need every thread of the engine's pool.
       core::ThreadPool thread(1);
-      auto job = [this] { return store_and_unmount(plan_, session_.device_number()); };
+      auto job = [this] { return store_and_unmount(mountpoint_, paths_, session_.device_number()); };
       const bool gone = co_await core::run(thread, job);
       if (gone) session_.disown_mount();
       session_.end();
@@ -96,14 +122,15 @@ class SignalWatch {
 
   core::Engine& engine_;
   Session& session_;
-  const MountPlan& plan_;
+  std::string mountpoint_;
+  std::vector<std::string> paths_;
   asio::signal_set signals_;
   bool running_ = false;
   core::WaitList stopped_;
 };
 
-core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const MountPlan& plan, Startup& startup,
-                                  Control& control) {
+core::Awaitable<void> run_session(Session& session, SignalWatch& signals, IdleWatch& idleness, const MountPlan& plan,
+                                  Startup& startup, Control& control) {
   co_await session.live();
   const std::string device = session.device_number();
   if (!device.empty()) {
@@ -111,27 +138,37 @@ core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const 
     co_await control.listen(device);
   }
   signals.start();
+  idleness.start();
   startup.live();
   spdlog::info("{}: mounted", plan.mountpoint);
 
   co_await session.ended();
   control.ending();
   co_await signals.stop();
+  co_await idleness.stop();
   spdlog::info("{}: unmounted", plan.mountpoint);
+}
+
+std::vector<std::string> paths_of(const ShownFiles& shown, const MountPlan& plan) {
+  std::vector<std::string> paths;
+  for (const ShownFile& file : shown.files) paths.push_back(plan.path_of(file.name));
+  return paths;
 }
 
 core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
                                     Startup& startup, Control& control) {
-  Tree tree(plan.shape, plan.disk_name, plan.looks, disk, plan.kernel_cache);
+  const ShownFiles shown = co_await choose_files(disk, plan);
+  Tree tree(plan.shape, shown.files, plan.looks, plan.kernel_cache);
   ReceiveBuffer received;
   Operations operations(engine, disk, tree, received, plan.image_descriptor);
   Session session(engine, operations, received, plan.words);
-  SignalWatch signals(engine, session, plan);
+  SignalWatch signals(engine, session, plan.mountpoint, paths_of(shown, plan));
+  IdleWatch idleness(engine, session, plan, operations.activity());
   session.mount(plan.mountpoint);
   session.start();
   std::exception_ptr failure;
   try {
-    co_await run_session(session, signals, plan, startup, control);
+    co_await run_session(session, signals, idleness, plan, startup, control);
   } catch (const std::exception&) {
     failure = std::current_exception();
     session.end();
@@ -151,11 +188,14 @@ core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const M
   } catch (const std::exception&) {
     failure = std::current_exception();
   }
+  ClosingProgress progress(engine, disk, control);
+  progress.start();
   try {
     co_await disk.close();
   } catch (const std::exception&) {
     if (!failure) failure = std::current_exception();
   }
+  co_await progress.stop();
   if (failure) std::rethrow_exception(failure);
 }
 

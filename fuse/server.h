@@ -9,8 +9,9 @@
 
 namespace fuse {
 
-/// Mounts, calls startup.live(), and returns when the mount is gone, every request is answered and the disk
-/// is closed. It ends by umount(8), or by SIGTERM, SIGINT or SIGHUP, which store everything and unmount.
+/// Mounts what of `disk` the plan asks for, calls startup.live(), and returns when the mount is gone, every request is
+/// answered and the disk is closed. It ends by umount(8), or by SIGTERM, SIGINT or SIGHUP, which store everything and
+/// unmount.
 ///
 /// Errors     Throws core::Error where it cannot mount (startup is not live then), or where something written
 /// could not

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -14,6 +15,7 @@
 #include "core/check.h"
 #include "core/error.h"
 #include "fuse/libfuse_messages.h"
+#include "fuse/mount_obstacle.h"
 #include "fuse/mount_table.h"
 #include "fuse/unmount.h"
 
@@ -90,7 +92,8 @@ void Session::disconnect() {
 void Session::mount(const std::string& mountpoint) {
   LibfuseMessages said;
   if (fuse_session_mount(session_.get(), mountpoint.c_str()) != 0) {
-    core::fail(core::Errc::bad_argument, mountpoint + ": cannot mount here: " + said.last_line());
+    core::fail(core::Errc::bad_argument,
+               mountpoint + ": cannot mount here: " + explain_mount_failure(said.last_line()));
   }
   mounted_ = mount_is_ours_ = true;
   mountpoint_ = mountpoint;
@@ -102,6 +105,16 @@ void Session::mount(const std::string& mountpoint) {
     core::fail_errno(errno, mountpoint + ": cannot prepare the FUSE device");
   }
   device_.assign(own);
+  fuse_custom_io io{};
+  io.writev = write_reply;
+  io.read = [](int device, void* buffer, std::size_t length, void*) { return ::read(device, buffer, length); };
+  if (fuse_session_custom_io(session_.get(), &io, descriptor) != 0) throw std::bad_alloc();
+}
+
+// On its way out: what libfuse cannot say itself.
+ssize_t Session::write_reply(int device, iovec* pieces, int count, void* operations) {
+  static_cast<Operations*>(operations)->amend_greeting(pieces, count);
+  return ::writev(device, pieces, count);
 }
 
 void Session::start() {

@@ -1,6 +1,8 @@
 // One FUSE mount: mounts, reads the kernel's requests on the engine, and knows when the mount has ended.
 #pragma once
 
+#include <sys/types.h>
+
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <memory>
 #include <string>
@@ -10,6 +12,8 @@
 #include "core/engine.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
+
+struct iovec;
 
 namespace fuse {
 
@@ -44,6 +48,7 @@ class Session {
   const std::string& device_number() const { return device_number_; }
 
  private:
+  static ssize_t write_reply(int device, iovec* pieces, int count, void* operations);
   core::Awaitable<void> receive();
   bool process_waiting_requests();
   void disconnect();

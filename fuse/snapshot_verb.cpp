@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "fuse/snapshot_json.h"
 #include "fuse/verbs.h"
+#include "fuse/waiting.h"
 #include "qcow2/info.h"
 #include "qcow2/offline/snapshot_changes.h"
 
@@ -67,6 +68,7 @@ int run_snapshot(const SnapshotOptions& options) {
     if (options.action == SnapshotAction::list) {
       list(options);
     } else {
+      const Waiting waiting("changing " + options.image);
       change(options);
     }
     return exit_success;

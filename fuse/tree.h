@@ -1,4 +1,4 @@
-// What is to be seen under the mount point: one file, or one directory with one file in it.
+// What is to be seen under the mount point: one file, or one directory with files in it.
 #pragma once
 
 #include <sys/stat.h>
@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/guest_disk.h"
 #include "fuse/libfuse.h"
@@ -23,6 +24,17 @@ enum class KernelCache {
   write_back,     ///< the kernel gathers small writes, for some seconds, or until fsync or unmounting
 };
 
+/// Whether a file may become longer or shorter. Where it may not, it is like a block device: what is written behind its
+/// end finds no space.
+enum class SizeChange { allowed, refused };
+
+/// A disk, or a part of one, as a file.
+struct ShownFile {
+  std::string name;                 ///< in a directory
+  core::GuestDisk* disk = nullptr;  ///< borrowed
+  SizeChange size_change = SizeChange::allowed;
+};
+
 /// How an inode looks, but for its size.
 struct Appearance {
   mode_t permissions = 0;
@@ -37,40 +49,41 @@ struct Appearance {
 /// Threads    The engine's.
 class Tree {
  public:
-  /// `disk_name` is the file's name in the directory. `disk` must outlive the tree.
-  Tree(MountShape shape, std::string disk_name, const Appearance& disk_looks, const core::GuestDisk& disk,
+  /// `files`, one at least, and just one where the mount point is a file, all look like `file_looks` at first. Their
+  /// disks must outlive the tree.
+  Tree(MountShape shape, std::vector<ShownFile> files, const Appearance& file_looks,
        KernelCache kernel_cache = KernelCache::write_through);
 
   KernelCache kernel_cache() const { return kernel_cache_; }
-  MountShape shape() const { return shape_; }
-  const std::string& disk_name() const { return disk_name_; }
-  fuse_ino_t disk_inode() const { return shape_ == MountShape::file ? FUSE_ROOT_ID : FUSE_ROOT_ID + 1; }
-  bool is_disk(fuse_ino_t inode) const { return inode == disk_inode(); }
+  const std::vector<ShownFile>& files() const { return files_; }
+  fuse_ino_t inode_of(std::size_t file) const { return first_inode() + file; }
+  /// Which of files() it is; nothing for the directory.
+  std::optional<std::size_t> file_at(fuse_ino_t inode) const;
 
   std::optional<fuse_ino_t> find(fuse_ino_t parent, std::string_view name) const;
   std::optional<struct stat> attributes(fuse_ino_t inode) const;
 
   /// How long the kernel may go without asking again. Nobody but the kernel changes anything, with one
-  /// exception: the space that the disk takes changes as data is compressed, at any time.
+  /// exception: the space that a disk takes changes as data is compressed, at any time.
   static constexpr double names_valid_s = 86400;
   double attributes_valid_s(fuse_ino_t inode) const {
-    if (!is_disk(inode)) return names_valid_s;
+    if (!file_at(inode)) return names_valid_s;
     return kernel_cache_ == KernelCache::write_back ? 1 : 0;  // it would ask before each write that it gathers
   }
 
-  /// The disk's content changed now.
-  void touch();
+  /// A file's content changed now.
+  void touch(fuse_ino_t inode);
   /// Takes over what `mask` (FUSE_SET_ATTR_*) names, but for the size.
   void change(fuse_ino_t inode, const struct stat& wanted, int mask);
 
  private:
-  Appearance& looks(fuse_ino_t inode) { return is_disk(inode) ? disk_looks_ : directory_looks_; }
+  fuse_ino_t first_inode() const { return shape_ == MountShape::file ? FUSE_ROOT_ID : FUSE_ROOT_ID + 1; }
+  Appearance& looks(fuse_ino_t inode);
 
   MountShape shape_;
-  std::string disk_name_;
-  Appearance disk_looks_;
+  std::vector<ShownFile> files_;
+  std::vector<Appearance> file_looks_;
   Appearance directory_looks_;
-  const core::GuestDisk& disk_;
   KernelCache kernel_cache_;
 };
 

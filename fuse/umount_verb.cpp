@@ -4,18 +4,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/unique_fd.h"
 #include "fuse/control_address.h"
 #include "fuse/mount_table.h"
+#include "fuse/progress.h"
 #include "fuse/unmount.h"
 #include "fuse/verbs.h"
+#include "fuse/waiting.h"
 
 namespace fuse {
 namespace {
@@ -53,27 +58,70 @@ bool readable_within(int descriptor, int limit_ms) {
   return ready > 0;
 }
 
-// Everything the daemon says until it exits.
-std::string listen_to_the_end(int socket) {
+// Shows how far the daemon has come, by what it says is left.
+class Storing {
+ public:
+  explicit Storing(std::string what) : what_(std::move(what)) { waiting_.emplace(what_); }
+
+  void left(std::uint64_t bytes) {
+    if (!progress_ && bytes == 0) return;
+    if (!progress_) {
+      waiting_.reset();
+      total_ = bytes;
+      progress_.emplace(total_);
+    }
+    progress_->reached(total_ - std::min(total_, bytes));
+  }
+
+ private:
+  std::string what_;
+  std::uint64_t total_ = 0;
+  std::optional<Waiting> waiting_;
+  std::optional<Progress> progress_;
+};
+
+// Everything the daemon says until it exits, but for how much is left.
+std::string listen_to_the_end(int socket, Storing& storing) {
+  constexpr std::string_view left = control_words::left;
   std::string said;
+  std::string line;
   std::array<char, 512> part;
   for (;;) {
     const ssize_t got = ::read(socket, part.data(), part.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return said;
-    said.append(part.data(), static_cast<std::size_t>(got));
+    if (got <= 0) return said + line;
+    for (const char letter : std::string_view(part.data(), static_cast<std::size_t>(got))) {
+      line += letter;
+      if (letter != '\n') continue;
+      if (line.starts_with(left)) {
+        storing.left(std::strtoull(line.c_str() + left.size(), nullptr, 10));
+      } else {
+        said += line;
+      }
+      line.clear();
+    }
   }
 }
 
-int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
+// Nothing where the mount lives on elsewhere.
+std::optional<std::string> result_of(const MountEntry& entry, const Daemon& daemon) {
+  Storing storing("storing " + entry.source);
   if (!readable_within(daemon.socket.get(), ending_wait_ms)) {
+    return std::nullopt;
+  }
+  const std::string said = listen_to_the_end(daemon.socket.get(), storing);
+  if (daemon.process.valid()) readable_within(daemon.process.get(), exit_wait_ms);
+  return said.substr(std::min(said.size(), std::strlen(control_words::ending) + 1));
+}
+
+int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
+  const std::optional<std::string> told = result_of(entry, daemon);
+  if (!told) {
     complain(entry.mountpoint + ": unmounted here, but a bind mount or another mount namespace keeps " + entry.source +
              " in use");
     return exit_failure;
   }
-  const std::string said = listen_to_the_end(daemon.socket.get());
-  if (daemon.process.valid()) readable_within(daemon.process.get(), exit_wait_ms);
-  const std::string result = said.substr(std::min(said.size(), std::strlen(control_words::ending) + 1));
+  const std::string& result = *told;
   if (result == std::string(control_words::stored) + "\n") return exit_success;
   if (result.starts_with(control_words::failed) && result.ends_with('\n')) {
     complain(result.substr(std::strlen(control_words::failed), result.find('\n') - std::strlen(control_words::failed)));
@@ -117,7 +165,10 @@ int unmount_and_wait(const std::string& path) {
   }
   if (!daemon) return unmount_unheard(*entry);
 
+  std::optional<Waiting> waiting(std::in_place,
+                                 "unmounting " + mountpoint);  // what the kernel has gathered comes first
   const UnmountResult result = unmount(mountpoint, Unmount::when_idle);
+  waiting.reset();
   if (result.outcome == UnmountResult::done) return wait_for_daemon(*entry, *daemon);
   if (result.outcome == UnmountResult::busy) {
     complain(mountpoint + ": still in use (fuser -vm " + mountpoint + " shows by whom)");

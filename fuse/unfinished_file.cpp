@@ -67,11 +67,13 @@ int rename_to_new_name(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-UnfinishedFile::UnfinishedFile(std::string path) : path_(std::move(path)), temporary_(name_beside(path_)) {
+UnfinishedFile::UnfinishedFile(std::string path, Existing existing)
+    : path_(std::move(path)), existing_(existing), temporary_(name_beside(path_)) {
   struct stat facts {};
-  if (::lstat(path_.c_str(), &facts) == 0) refuse_existing(path_);
-  if (errno != ENOENT || temporary_.size() >= sizeof(doomed_path)) {
-    core::fail_errno(errno != ENOENT ? errno : ENAMETOOLONG, path_ + ": cannot be created");
+  const int error = ::lstat(path_.c_str(), &facts) == 0 ? EEXIST : errno;
+  if (error == EEXIST && existing == Existing::refused) refuse_existing(path_);
+  if ((error != ENOENT && error != EEXIST) || temporary_.size() >= sizeof(doomed_path)) {
+    core::fail_errno(error != ENOENT ? error : ENAMETOOLONG, path_ + ": cannot be created");
   }
   doom(temporary_);
 }
@@ -86,13 +88,15 @@ void UnfinishedFile::create() const {
   if (!fd.valid()) core::fail_errno(errno, path_ + ": cannot be created");
 }
 
-void UnfinishedFile::publish() {
+bool UnfinishedFile::publish() {
   sync();
   const int error = rename_to_new_name(temporary_, path_);
+  if (error == EEXIST && existing_ == Existing::kept) return false;
   if (error == EEXIST) refuse_existing(path_);
   if (error != 0) core::fail_errno(error, path_ + ": cannot be given its name");
   doomed = false;
   sync_folder();
+  return true;
 }
 
 void UnfinishedFile::sync() const {

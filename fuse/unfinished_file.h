@@ -10,8 +10,11 @@ namespace fuse {
 /// program. Errors     Throws core::Error whose sentence names `path`.
 class UnfinishedFile {
  public:
-  /// Refuses a `path` that exists.
-  explicit UnfinishedFile(std::string path);
+  enum class Existing {
+    refused,  ///< a `path` that exists is an error
+    kept,     ///< and the file that was made goes away
+  };
+  explicit UnfinishedFile(std::string path, Existing existing = Existing::refused);
   UnfinishedFile(const UnfinishedFile&) = delete;
   UnfinishedFile& operator=(const UnfinishedFile&) = delete;
   ~UnfinishedFile();
@@ -20,14 +23,16 @@ class UnfinishedFile {
   const std::string& temporary_path() const { return temporary_; }
   /// Makes it, empty.
   void create() const;
-  /// Makes what was written to it durable, and then gives it its name, durably too. Takes the name from nobody.
-  void publish();
+  /// Makes what was written to it durable, and then gives it its name, durably too. Takes the name from nobody: false
+  /// where a file that has it is kept.
+  bool publish();
 
  private:
   void sync() const;
   void sync_folder() const;
 
   std::string path_;
+  Existing existing_;
   std::string temporary_;
 };
 

@@ -6,6 +6,8 @@
 #include <bit>
 #include <charconv>
 
+#include "fuse/nearest_word.h"
+
 namespace fuse {
 namespace {
 
@@ -132,22 +134,37 @@ void understand_target(const ConvertWords& words, ConvertOptions& options) {
   options.cluster_size = cluster_size_or_reject(words.cluster_size);
 }
 
+// For the first of `words` that looks like an option and is none.
+std::string advice_on_options(const CLI::App& app, const std::vector<std::string>& words) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  const std::vector<std::string_view> names(known.begin(), known.end());
+  for (const std::string& word : words) {
+    const std::string name = word.substr(0, word.find('='));
+    if (!name.starts_with("--") || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    return did_you_mean(name, names);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::optional<Command> parse_words(CLI::App& app, std::vector<std::string> words) {
   app.set_help_flag("-h,--help", "print this help");
   const auto ask_version = [](std::int64_t) { throw VersionAsked(); };
   app.add_flag_function("-V,--version", ask_version, "print the version")->trigger_on_parse();
-  std::reverse(words.begin(), words.end());  // as CLI11 takes them
+  std::vector<std::string> reversed(words.rbegin(), words.rend());  // as CLI11 takes them
   try {
-    app.parse(std::move(words));
+    app.parse(std::move(reversed));
     return std::nullopt;
   } catch (const VersionAsked&) {
     return ShowVersion{};
   } catch (const CLI::CallForHelp&) {
     return Printout{app.help()};
   } catch (const CLI::ParseError& error) {
-    throw UsageError(std::string(error.what()) + " (see " + app.get_name() + " --help)");
+    throw UsageError(error.what() + advice_on_options(app, words) + " (see " + app.get_name() + " --help)");
   }
 }
 
@@ -156,6 +173,22 @@ Command parse_umount(const std::vector<std::string>& words) {
   app.footer("Exit status: 0 done; 1 failed, or written data was lost; 2 not understood.");
   UmountOptions options;
   app.add_option("MOUNTPOINT", options.mountpoint, "where the image is mounted")->required()->type_name("");
+  if (const auto asked = parse_words(app, words)) return *asked;
+  return options;
+}
+
+Command parse_status(const std::vector<std::string>& words) {
+  CLI::App app(
+      "Says what a mount has done since it began: speeds, compression, what is not stored yet, the cache, times.",
+      "qcowfs status");
+  app.footer("The same is in the extended attribute user.qcowfs.stats of the disk, for those who may read it.");
+  StatusOptions options;
+  auto* const json = app.add_flag("--json", options.json, "for programs: one object, with --watch one in each line");
+  app.add_flag("--prometheus", options.prometheus, "for Prometheus: its text format")->excludes(json);
+  app.add_flag("--watch", options.watch, "again each second, until the mount is gone");
+  app.add_option("MOUNTPOINT", options.mountpoint, "where the image is mounted, or the disk there")
+      ->required()
+      ->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
   return options;
 }

@@ -18,6 +18,7 @@ std::optional<Command> parse_words(CLI::App& app, std::vector<std::string> words
 
 // `words` are those behind the verb. All throw UsageError.
 Command parse_umount(const std::vector<std::string>& words);
+Command parse_status(const std::vector<std::string>& words);
 Command parse_create(const std::vector<std::string>& words);
 Command parse_info(const std::vector<std::string>& words);
 Command parse_compact(const std::vector<std::string>& words);

@@ -57,6 +57,9 @@ class Disk final : public core::GuestDisk {
   std::uint64_t allocated_bytes() const override;
   bool read_only() const override { return options_.read_only; }
   core::ErrorCode failure() const override;
+  core::DiskStatus status() const override;
+  void set_commit_interval(std::chrono::milliseconds interval) override;
+  void set_cache_size(std::uint64_t bytes) override;
 
   core::Awaitable<void> read(core::DiskOffset at, core::MutableBytes target) override;
   core::Awaitable<void> write(core::DiskOffset at, core::SharedBytes payload) override;

@@ -23,12 +23,11 @@ void Disk::start() {
 }
 
 core::Awaitable<void> Disk::keep_committing() {
-  const std::chrono::milliseconds interval(options_.commit_interval_ms);
-  const std::chrono::milliseconds tick =
-      std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
   auto last = engine_.now();
   bool hindered = false;
   while (!must_end() && !failure_.failed()) {
+    const std::chrono::milliseconds interval(options_.commit_interval_ms);  // it may change
+    const auto tick = std::max<std::chrono::milliseconds>(interval / 4, std::chrono::milliseconds(1));
     if (hindered || !commit_.large()) co_await engine_.sleep_for(tick);
     if (must_end()) break;
     const bool due = commit_.pending() && engine_.now() - last >= interval - tick;
@@ -66,8 +65,8 @@ core::Awaitable<void> Disk::commit_or_tidy_up(bool due) {
 }
 
 core::Awaitable<void> Disk::keep_clean() {
-  const std::chrono::milliseconds tick(std::max(options_.commit_interval_ms / 4, 1u));
   while (!closing_ && !failure_.failed()) {
+    const std::chrono::milliseconds tick(std::max(options_.commit_interval_ms / 4, 1u));
     co_await engine_.sleep_for(tick);
     if (closing_ || compacting_ || !cleaner_.due()) continue;
     try {

@@ -31,6 +31,12 @@ Assembler::Assembler(core::Engine& engine, core::FailStop& failure, const Geomet
       gathering_clusters_max_(limits::gathering_reserve_max >> geometry.cluster_bits),
       pressure_step_(engine.pool().size() * limits::lane_bytes) {}
 
+void Assembler::set_dirty_bytes_max(std::uint64_t bytes) {
+  dirty_bytes_max_ = bytes;
+  gathering_bytes_max_ = share_for_gathering(bytes, geometry_.cluster_size());
+  room_.wake_all();
+}
+
 core::Awaitable<void> Assembler::wait_for_room() {
   failure_.check();
   while (dirty_bytes_ >= dirty_bytes_max_) {

@@ -58,6 +58,8 @@ class Assembler {
     const auto next = dirty_.lower_bound(cluster);
     return next == dirty_.end() || next->first > end ? end : next->first;
   }
+  /// What is over a smaller limit leaves as more is written, or is waited for.
+  void set_dirty_bytes_max(std::uint64_t bytes);
   bool empty() const { return outstanding_.empty(); }
   /// When the oldest dirty byte came, if there is any.
   std::optional<std::chrono::steady_clock::time_point> oldest() const;

@@ -49,6 +49,7 @@ class Commit {
   core::Awaitable<void> finish();
   /// Suspends while the open batch is far larger than a batch should get.
   core::Awaitable<void> wait_for_room();
+  std::uint64_t batches_made_durable() const { return durable_batch_; }
   /// The open batch has grown enough to be committed in the background.
   bool large() const { return exceeds(1); }
   /// At least one batch was begun.

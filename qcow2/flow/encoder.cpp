@@ -152,6 +152,7 @@ core::Awaitable<bool> Encoder::place(Work& work, core::SharedBytes fragment) {
     if (overwritten) co_return true;
     entry = co_await rooms_.placer.place_standard(work.cluster);
   }
+  if (work.form != Form::zero) ++clusters_placed_;
   co_await name(sealed, entry);
   co_return true;
 }

@@ -37,6 +37,8 @@ class Encoder {
   Encoder(core::Engine& engine, Rooms rooms, const Geometry& geometry, std::uint32_t version);
 
   void start();
+  /// Compressed or not, but for zeros and for what was written over in place.
+  std::uint64_t clusters_placed() const { return clusters_placed_; }
   /// The assembler must be closed; completes when the last lane has ended.
   core::Awaitable<void> join();
 
@@ -61,6 +63,7 @@ class Encoder {
   Geometry geometry_;
   std::uint32_t version_;
   std::size_t lanes_ = 0;
+  std::uint64_t clusters_placed_ = 0;
   core::WaitList lane_ended_;
 };
 

@@ -127,6 +127,7 @@ core::Awaitable<void> Reader::read_all(std::vector<Piece> pieces) {
 }
 
 core::Awaitable<void> Reader::read_run(std::vector<Wanted> run) {
+  decoded_misses_ += run.size();
   const HostOffset begin{core::align_down(run.front().fragment.at.value, file_.block_size())};
   HostOffset end = begin;
   for (const Wanted& wanted : run) end = std::max(end, wanted.fragment.at + wanted.fragment.length);
@@ -167,7 +168,10 @@ core::Awaitable<core::SharedBytes> Reader::whole(GuestCluster guest, L2Entry ent
 
 core::Awaitable<core::SharedBytes> Reader::decoded(HostExtent fragment, Keep keep) {
   core::SharedBytes known = decoded_.find(fragment.at);
-  if (known.size() != 0) co_return known;
+  if (known.size() != 0) {
+    ++decoded_hits_;
+    co_return known;
+  }
 
   if (const auto under_way = flights_.find(fragment.at); under_way != flights_.end()) {
     const std::shared_ptr<Flight> flight = under_way->second;
@@ -192,6 +196,7 @@ core::Awaitable<core::SharedBytes> Reader::decoded(HostExtent fragment, Keep kee
 }
 
 core::Awaitable<core::SharedBytes> Reader::decode(HostExtent fragment) {
+  ++decoded_misses_;
   core::Buffer stored(fragment.length);
   co_await cache_.read(fragment.at, stored.span());
   const auto plain = std::make_shared<core::Buffer>(geometry_.cluster_size());

@@ -46,6 +46,9 @@ class Reader {
   core::Awaitable<core::SharedBytes> whole(GuestCluster cluster, L2Entry entry);
   /// Bytes of decompressed clusters to remember from now on.
   void limit_decoded(std::uint64_t bytes_max) { decoded_.limit(bytes_max); }
+  /// Compressed clusters that were remembered when they were asked for, and those that had to be decompressed.
+  std::uint64_t decoded_hits() const { return decoded_hits_; }
+  std::uint64_t decoded_misses() const { return decoded_misses_; }
   /// Must be called before the space is reused.
   void forget(HostExtent range) { decoded_.forget(range); }
 
@@ -71,6 +74,8 @@ class Reader {
   Geometry geometry_;
   std::uint32_t version_;
   DecodedCache decoded_;
+  std::uint64_t decoded_hits_ = 0;
+  std::uint64_t decoded_misses_ = 0;
   std::unordered_map<HostOffset, std::shared_ptr<Flight>> flights_;  ///< each fragment is decoded once at a time
 };
 

@@ -33,7 +33,7 @@ COMPOSITION_ROOT = re.compile(r"fuse/((main|images|soundness|\w+_verb)\.cpp|(nam
 OWNED_LIBRARIES = [
     (re.compile(r"(fuse3/|fuse\.h|fuse_\w+\.h|linux/fuse\.h)"), "fuse"),
     (re.compile(r"(zlib\.h|zstd\w*\.h|isa-l|igzip_lib\.h|libdeflate\.h)"), "qcow2/codec"),
-    (re.compile(r"CLI/"), "fuse"),
+    (re.compile(r"(CLI|blkid)/"), "fuse"),
 ]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)

@@ -49,6 +49,18 @@ TEST(Options, WhatLiesBelow) {
   EXPECT_EQ(std::get<fuse::ConvertOptions>(parse({"convert", "-o", "snapshot=x", "a", "b"})).snapshot, "x");
 }
 
+TEST(Options, PartitionsInsteadOfTheDisk) {
+  EXPECT_FALSE(mount_with("ro").partitions.any());
+  EXPECT_TRUE(mount_with("partitions").partitions.all);
+  EXPECT_EQ(mount_with("partition=12").partitions.one, 12u);
+  EXPECT_EQ(complaint_about("partition=0"), "-o partition=0: expected a number from 1 to 65536");
+  EXPECT_EQ(complaint_about("partitions=2"), "-o partitions=2: partitions takes no value");
+  EXPECT_EQ(complaint_about("partitions,partition=2"), "-o partitions: cannot go with partition=N");
+  EXPECT_EQ(complaint_about("partition=2,writeback_cache"),
+            "-o partition: cannot go with writeback_cache: the kernel would take writes behind their ends");
+  EXPECT_TRUE(mount_with("partitions,writeback_cache,ro").partitions.all);
+}
+
 TEST(Options, ASnapshotIsReadOnly) {
   const fuse::MountOptions options = mount_with("snapshot=before");
   EXPECT_EQ(options.snapshot, "before");
@@ -104,6 +116,26 @@ TEST(Options, ValuesArrive) {
   EXPECT_EQ(options.subtype, "q");
 }
 
+TEST(Options, HowAMountBeginsAndEnds) {
+  const fuse::MountOptions options = mount({"-P", "a.pid", "-o", "create=3g,timeout=60,notify_pipe=/p,ready_fd=7", "-o",
+                                            "auto_unmount,nonempty", "a.qcow2", "m"});
+  EXPECT_EQ(options.create_size, 3ull << 30);
+  EXPECT_EQ(options.idle_seconds, 60u);
+  EXPECT_EQ(options.notify_pipe, "/p");
+  EXPECT_EQ(options.ready_descriptor, 7);
+  EXPECT_EQ(options.pid_file, "a.pid");
+  EXPECT_TRUE(options.over_non_empty);
+  EXPECT_EQ(complaint_about("timeout=0"), "-o timeout=0: expected a number from 1 to 315360000");
+  EXPECT_EQ(complaint_about("create=big"), "-o create=big: expected the size of the disk, like 512m or 10g");
+  EXPECT_NE(complaint_about("create=1g,ro").find("read-only"), std::string::npos);
+}
+
+TEST(Options, AMistypedVerbIsRecognised) {
+  EXPECT_EQ(mount({"chek", "a.qcow2"}).verb_meant, "check");
+  EXPECT_EQ(mount({"disk.qcow2", "m"}).verb_meant, "");
+  EXPECT_NE(complaint({"snapshoot", "list", "a.qcow2"}).find("did you mean qcowfs snapshot?"), std::string::npos);
+}
+
 TEST(Options, TheLastOfRoAndRwWins) {
   EXPECT_TRUE(mount_with("rw,ro").read_only);
   EXPECT_FALSE(mount_with("ro,rw").read_only);
@@ -128,7 +160,8 @@ TEST(Options, TheWindowIsNarrowUnlessItIsWide) {
 }
 
 TEST(Options, AnUnknownOptionIsNamed) {
-  EXPECT_EQ(complaint_about("levle=3"), "-o levle=3: unknown option (see qcowfs --help)");
+  EXPECT_EQ(complaint_about("levle=3"), "-o levle=3: unknown option; did you mean level? (see qcowfs --help)");
+  EXPECT_EQ(complaint_about("something"), "-o something: unknown option (see qcowfs --help)");
   EXPECT_NE(complaint({"--nonsense", "a.qcow2", "m"}).find("--nonsense"), std::string::npos);
 }
 
@@ -184,6 +217,8 @@ TEST(Options, TheOtherVerbs) {
   EXPECT_EQ(full.preallocation, fuse::Preallocation::full);
   EXPECT_EQ(complaint({"create", "--preallocation", "x", "a", "1g"}),
             "--preallocation x: expected off, metadata, falloc or full");
+  const auto status = std::get<fuse::StatusOptions>(parse({"status", "--json", "--watch", "m"}));
+  EXPECT_TRUE(status.json && status.watch && !status.prometheus);
   EXPECT_TRUE(std::get<fuse::InfoOptions>(parse({"info", "--json", "a.qcow2"})).json);
   const auto check = std::get<fuse::CheckOptions>(parse({"check", "--data", "a.qcow2"}));
   EXPECT_EQ(check.image, "a.qcow2");

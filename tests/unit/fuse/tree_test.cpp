@@ -11,7 +11,7 @@ constexpr std::uint64_t disk_size = 3 << 20;
 
 struct Mounted {
   explicit Mounted(fuse::MountShape shape, mode_t permissions = 0640)
-      : tree(shape, "disk.raw", looks(permissions), disk) {}
+      : tree(shape, {{"disk.raw", &disk}}, looks(permissions)) {}
 
   static fuse::Appearance looks(mode_t permissions) {
     fuse::Appearance looks;
@@ -30,8 +30,8 @@ TEST(Tree, ADirectoryHoldsTheDiskUnderItsName) {
   const Mounted mounted(fuse::MountShape::directory);
   const auto found = mounted.tree.find(FUSE_ROOT_ID, "disk.raw");
   ASSERT_TRUE(found);
-  EXPECT_TRUE(mounted.tree.is_disk(*found));
-  EXPECT_FALSE(mounted.tree.is_disk(FUSE_ROOT_ID));
+  EXPECT_TRUE(mounted.tree.file_at(*found));
+  EXPECT_FALSE(mounted.tree.file_at(FUSE_ROOT_ID));
   EXPECT_FALSE(mounted.tree.find(FUSE_ROOT_ID, "disk"));
   EXPECT_FALSE(mounted.tree.find(*found, "disk.raw"));
   EXPECT_TRUE(S_ISDIR(mounted.tree.attributes(FUSE_ROOT_ID)->st_mode));
@@ -39,7 +39,7 @@ TEST(Tree, ADirectoryHoldsTheDiskUnderItsName) {
 
 TEST(Tree, AFileMountIsTheDiskItself) {
   const Mounted mounted(fuse::MountShape::file);
-  EXPECT_TRUE(mounted.tree.is_disk(FUSE_ROOT_ID));
+  EXPECT_TRUE(mounted.tree.file_at(FUSE_ROOT_ID));
   EXPECT_FALSE(mounted.tree.find(FUSE_ROOT_ID, "disk.raw"));
   EXPECT_TRUE(S_ISREG(mounted.tree.attributes(FUSE_ROOT_ID)->st_mode));
   EXPECT_FALSE(mounted.tree.attributes(FUSE_ROOT_ID + 1));
@@ -57,6 +57,19 @@ TEST(Tree, TheDisksAttributesAreTheDisks) {
   EXPECT_EQ(facts.st_mtim.tv_sec, 1000);
 }
 
+TEST(Tree, FilesDoNotShareTheirTimes) {
+  test::MemoryDisk first(disk_size);
+  test::MemoryDisk second(2 * disk_size);
+  fuse::Tree tree(fuse::MountShape::directory, {{"p1", &first}, {"p2", &second}}, Mounted::looks(0600));
+  const fuse_ino_t inode = *tree.find(FUSE_ROOT_ID, "p2");
+  EXPECT_EQ(tree.attributes(inode)->st_size, static_cast<off_t>(2 * disk_size));
+  tree.touch(inode);
+  EXPECT_GT(tree.attributes(inode)->st_mtim.tv_sec, 1000);
+  EXPECT_EQ(tree.attributes(*tree.find(FUSE_ROOT_ID, "p1"))->st_mtim.tv_sec, 1000);
+  EXPECT_FALSE(tree.find(FUSE_ROOT_ID, "p3"));
+  EXPECT_FALSE(tree.attributes(inode + 1));
+}
+
 TEST(Tree, WhoMayReadTheDiskMayEnterItsDirectory) {
   const auto directory_mode = [](mode_t disk_mode) {
     return Mounted(fuse::MountShape::directory, disk_mode).tree.attributes(FUSE_ROOT_ID)->st_mode & 07777;
@@ -68,7 +81,7 @@ TEST(Tree, WhoMayReadTheDiskMayEnterItsDirectory) {
 
 TEST(Tree, WritingMovesTheTimesAndNothingElse) {
   Mounted mounted(fuse::MountShape::file);
-  mounted.tree.touch();
+  mounted.tree.touch(FUSE_ROOT_ID);
   const struct stat facts = *mounted.tree.attributes(FUSE_ROOT_ID);
   EXPECT_GT(facts.st_mtim.tv_sec, 1000);
   EXPECT_GT(facts.st_ctim.tv_sec, 1000);
@@ -81,7 +94,7 @@ TEST(Tree, ChangesTakeOnlyWhatTheyName) {
   wanted.st_mode = S_IFREG | 0600;
   wanted.st_uid = 70;
   wanted.st_mtim.tv_sec = 5;
-  const fuse_ino_t disk = mounted.tree.disk_inode();
+  const fuse_ino_t disk = mounted.tree.inode_of(0);
   mounted.tree.change(disk, wanted, FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_MTIME);
   const struct stat facts = *mounted.tree.attributes(disk);
   EXPECT_EQ(facts.st_mode, S_IFREG | 0600u);
