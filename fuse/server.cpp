@@ -20,6 +20,7 @@
 #include "core/unique_fd.h"
 #include "fuse/closing_progress.h"
 #include "fuse/idle_watch.h"
+#include "fuse/loop_devices.h"
 #include "fuse/mount_table.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
@@ -61,12 +62,13 @@ class HeldFiles {
   std::vector<core::UniqueFd> files_;
 };
 
-// Unmounts on behalf of a signal; true where the mount is out of the tree. Changed pages are asked for while the
-// requests that bring them can be served. Blocks.
+// Unmounts on behalf of a signal; true where the mount is out of the tree. What file systems on loop devices
+// hold, and then changed pages, are asked for while the requests that bring them can be served. Blocks.
 bool store_and_unmount(const std::string& mountpoint, const std::vector<std::string>& paths,
                        const std::string& device) {
   const std::optional<MountEntry> entry = find_mount(mountpoint);
   if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
+  sync_file_systems_on(loop_devices_over(mountpoint));
   if (!HeldFiles(paths).store()) spdlog::error("{}: {}", mountpoint, std::strerror(errno));
 
   UnmountResult result = unmount(mountpoint, Unmount::when_idle);

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/unique_fd.h"
 #include "fuse/control_address.h"
+#include "fuse/loop_devices.h"
 #include "fuse/mount_table.h"
 #include "fuse/progress.h"
 #include "fuse/unmount.h"
@@ -131,12 +132,20 @@ int wait_for_daemon(const MountEntry& entry, const Daemon& daemon) {
   return exit_failure;
 }
 
+// No list of programs has the loop devices.
+std::string by_whom(const std::string& mountpoint) {
+  std::string devices;
+  for (const std::string& device : loop_devices_over(mountpoint)) devices += (devices.empty() ? "" : " ") + device;
+  if (devices.empty()) return "(fuser -vm " + mountpoint + " shows by whom)";
+  return "by " + devices + " (unmount what is mounted from it, then: losetup -d " + devices + ")";
+}
+
 // A mount that nobody answers for: its daemon died, or it lives where we cannot hear it.
 int unmount_unheard(const MountEntry& entry) {
   const bool dead = daemon_died(entry.mountpoint);
   const UnmountResult result = unmount(entry.mountpoint, dead ? Unmount::detach : Unmount::when_idle);
   if (result.outcome == UnmountResult::busy) {
-    complain(entry.mountpoint + ": still in use (fuser -vm " + entry.mountpoint + " shows by whom)");
+    complain(entry.mountpoint + ": still in use " + by_whom(entry.mountpoint));
     return exit_failure;
   }
   if (result.outcome == UnmountResult::failed) {
@@ -171,7 +180,7 @@ int unmount_and_wait(const std::string& path) {
   waiting.reset();
   if (result.outcome == UnmountResult::done) return wait_for_daemon(*entry, *daemon);
   if (result.outcome == UnmountResult::busy) {
-    complain(mountpoint + ": still in use (fuser -vm " + mountpoint + " shows by whom)");
+    complain(mountpoint + ": still in use " + by_whom(mountpoint));
   } else {
     complain(mountpoint + ": cannot unmount: " + result.reason);
   }
