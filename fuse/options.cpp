@@ -78,10 +78,21 @@ Command parse_mount(const std::vector<std::string>& words) {
   return options;
 }
 
+// /sbin/mount.qcowfs, which mount(8) runs: no verbs, and its -f says that nothing is to be mounted.
+Command parse_mount_helper(std::vector<std::string> words) {
+  const bool pretend = std::erase(words, "-f") != 0;
+  const Command command = parse_mount(words);
+  return pretend ? Printout{} : command;
+}
+
+bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
+
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
+  if (argc == 0) return parse_mount({});
   std::vector<std::string> words(argv + 1, argv + argc);
+  if (is_mount_helper(argv[0])) return parse_mount_helper(words);
   const std::string verb = words.empty() ? "" : words.front();
   struct Row {
     std::string_view verb;

@@ -19,6 +19,7 @@
 #include "fuse/mount_table.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
+#include "fuse/service_manager.h"
 #include "fuse/session.h"
 #include "fuse/unmount.h"
 
@@ -83,6 +84,7 @@ class SignalWatch {
     const int signal = co_await signals_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
     if (!cancelled) {
       spdlog::info("{}: {}: storing everything and unmounting", plan_.mountpoint, ::strsignal(signal));
+      tell_service_manager_stopping();
       // A thread of its own: requests that it waits for may need every thread of the engine's pool.
       core::ThreadPool thread(1);
       auto job = [this] { return store_and_unmount(plan_, session_.device_number()); };
@@ -115,6 +117,7 @@ core::Awaitable<void> run_session(Session& session, SignalWatch& signals, const 
   spdlog::info("{}: mounted", plan.mountpoint);
 
   co_await session.ended();
+  tell_service_manager_stopping();
   control.ending();
   co_await signals.stop();
   spdlog::info("{}: unmounted", plan.mountpoint);
