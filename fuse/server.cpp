@@ -148,6 +148,9 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
 
 core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
                             Control& control) {
+  // As long as this lives, a signal that nobody waits for does nothing: whoever stops the system or the service after
+  // an unmount must not kill what is still storing.
+  const asio::signal_set kept_from_killing(engine.executor(), SIGTERM, SIGINT, SIGHUP);
   std::exception_ptr failure;
   try {
     co_await mount_and_run(engine, disk, plan, startup, control);
