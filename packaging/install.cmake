@@ -18,12 +18,15 @@ install(FILES ${QCOWFS_PACKAGING}/completions/qcowfs.zsh RENAME _qcowfs
 install(FILES ${QCOWFS_PACKAGING}/completions/qcowfs.fish
   DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 
-# mount(8) looks for its helpers in /sbin alone: with another prefix than /usr, link to this one from there.
+# mount(8) looks for its helpers in /sbin alone: with another prefix than /usr, link to these from there.
+install(PROGRAMS ${QCOWFS_PACKAGING}/umount.fuse.qcowfs DESTINATION ${CMAKE_INSTALL_SBINDIR})
 install(CODE "
-  set(SBIN \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}\")
-  file(MAKE_DIRECTORY \"\${SBIN}\")
-  message(STATUS \"Installing: \${SBIN}/mount.qcowfs\")
-  file(CREATE_LINK ../${CMAKE_INSTALL_BINDIR}/qcowfs \"\${SBIN}/mount.qcowfs\" SYMBOLIC)" COMPONENT program)
+  set(PREFIX \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\")
+  message(STATUS \"Installing: \${PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.qcowfs\")
+  file(CREATE_LINK ../${CMAKE_INSTALL_BINDIR}/qcowfs
+    \"\${PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.qcowfs\" SYMBOLIC)
+  file(CREATE_LINK mount.qcowfs.8 \"\${PREFIX}/${CMAKE_INSTALL_MANDIR}/man8/umount.fuse.qcowfs.8\" SYMBOLIC)"
+  COMPONENT program)
 
 # The unit names the program by its path, which depends on the prefix.
 install(CODE "

@@ -1,4 +1,4 @@
-# A program that needs no library of the system, not even libc, for other distributions: packaging/build-tarball makes it.
+# A program that needs no library of the system, not even libc, for other distributions: see packaging/build-tarball.
 # Instead of find_package(spdlog) and pkg_check_modules(SYSTEMD ..), of which Debian has no static libraries.
 set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
 string(APPEND CMAKE_EXE_LINKER_FLAGS " -static")
