@@ -49,6 +49,9 @@ Other commands; each has its own --help:
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
 With -f it is the status at the end: 1 if anything written could not be stored.)";
 
+// /sbin/mount.qcowfs, which mount(8) runs: no verbs, and its -f says that nothing is to be mounted.
+bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
+
 Command parse_mount(const std::vector<std::string>& words) {
   CLI::App app("Shows a compressed qcow2 image as a raw disk that can be written.", "qcowfs");
   app.footer(mount_help_tail);
@@ -78,21 +81,16 @@ Command parse_mount(const std::vector<std::string>& words) {
   return options;
 }
 
-// /sbin/mount.qcowfs, which mount(8) runs: no verbs, and its -f says that nothing is to be mounted.
-Command parse_mount_helper(std::vector<std::string> words) {
-  const bool pretend = std::erase(words, "-f") != 0;
-  const Command command = parse_mount(words);
-  return pretend ? Printout{} : command;
-}
-
-bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
-
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
   if (argc == 0) return parse_mount({});
   std::vector<std::string> words(argv + 1, argv + argc);
-  if (is_mount_helper(argv[0])) return parse_mount_helper(words);
+  if (is_mount_helper(argv[0])) {
+    const bool pretend = std::erase(words, "-f") != 0;
+    const Command command = parse_mount(words);
+    return pretend ? Printout{} : command;
+  }
   const std::string verb = words.empty() ? "" : words.front();
   struct Row {
     std::string_view verb;
