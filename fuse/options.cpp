@@ -9,6 +9,9 @@
 namespace fuse {
 namespace {
 
+// /sbin/mount.qcowfs, which mount(8) runs: no verbs, and its -f says that nothing is to be mounted.
+bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
+
 constexpr const char* mount_help_tail =
     R"(MOUNTPOINT is a directory, which then shows IMAGE's disk as one file,
 or an existing file, which then is the disk.
@@ -48,9 +51,6 @@ Other commands; each has its own --help:
 
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.
 With -f it is the status at the end: 1 if anything written could not be stored.)";
-
-// /sbin/mount.qcowfs, which mount(8) runs: no verbs, and its -f says that nothing is to be mounted.
-bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
 
 Command parse_mount(const std::vector<std::string>& words) {
   CLI::App app("Shows a compressed qcow2 image as a raw disk that can be written.", "qcowfs");

@@ -84,7 +84,6 @@ class SignalWatch {
     const int signal = co_await signals_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
     if (!cancelled) {
       spdlog::info("{}: {}: storing everything and unmounting", plan_.mountpoint, ::strsignal(signal));
-      tell_service_manager_stopping();
       // A thread of its own: requests that it waits for may need every thread of the engine's pool.
       core::ThreadPool thread(1);
       auto job = [this] { return store_and_unmount(plan_, session_.device_number()); };

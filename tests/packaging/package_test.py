@@ -3,6 +3,7 @@
 
 import glob
 import os
+import re
 import shutil
 
 import house
@@ -66,6 +67,12 @@ class Package(harness.MountCase):
     def in_system(self, script, **options):
         return run("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-c",
                    ENTER, "sh", SYSTEM, script, timeout=300, **options)
+
+    def test_it_is_built_of_what_the_program_is_built_of(self):
+        needed = re.findall(r"(?m)^(\S+-dev)\b", harness.read_text(os.path.join(ROOT, "packaging/packages")))
+        self.assertIn("libfuse3-dev", needed)
+        control = harness.read_text(os.path.join(ROOT, "packaging/debian/control")).partition("\n\n")[0]
+        self.assertLessEqual(set(needed), set(re.findall(r"(?m)^ ([^ ,]+)", control)))
 
     def test_lintian(self):
         done = run("lintian", "--allow-root", "--fail-on", "error,warning", self.package, timeout=300, expect=None)
