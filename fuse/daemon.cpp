@@ -1,20 +1,15 @@
 #include "fuse/daemon.h"
 
 #include <fcntl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <string_view>
 
 #include "fuse/options.h"
+#include "fuse/service_manager.h"
 #include "fuse/waiting.h"
 
 namespace fuse {
@@ -25,25 +20,6 @@ void leave_terminal() {
   if (::chdir("/") != 0) return;  // cannot fail; and if it did, a busy directory is all the harm
   const core::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), standard);
-}
-
-// systemd's protocol for Type=notify: one datagram, to a path or to an abstract name written with an @.
-void notify_service_manager() {
-  const char* const target = std::getenv("NOTIFY_SOCKET");
-  if (target == nullptr) return;
-  const std::string_view name(target);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (name.empty() || name.size() > sizeof(address.sun_path)) return;
-  std::copy(name.begin(), name.end(), address.sun_path);
-  if (name.front() == '@') address.sun_path[0] = '\0';
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
-
-  const core::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  constexpr std::string_view ready = "READY=1";
-  // A manager that does not listen finds out by its own time limit.
-  [[maybe_unused]] const ssize_t sent = ::sendto(socket.get(), ready.data(), ready.size(), MSG_NOSIGNAL,
-                                                 reinterpret_cast<const sockaddr*>(&address), size);
 }
 
 int wait_for(pid_t child, int pipe) {
@@ -66,7 +42,7 @@ int wait_for(pid_t child, int pipe) {
 void Startup::live() {
   live_ = true;
   if (when_live_) when_live_();
-  notify_service_manager();
+  tell_service_manager_ready();
   if (!parent_.valid()) return;
   leave_terminal();
   [[maybe_unused]] const ssize_t told = ::write(parent_.get(), "", 1);  // a parent that was killed does not mind

@@ -10,6 +10,9 @@
 namespace fuse {
 namespace {
 
+// /sbin/mount.qcowfs, which mount(8) runs: no verbs, and its -f says that nothing is to be mounted.
+bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
+
 constexpr const char* mount_help_tail =
     R"(MOUNTPOINT is a directory, which then shows IMAGE's disk as one file,
 or an existing file, which then is the disk.
@@ -122,7 +125,13 @@ Command parse_mount_or_mistyped_verb(const std::vector<std::string>& words, cons
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
+  if (argc == 0) return parse_mount({});
   std::vector<std::string> words(argv + 1, argv + argc);
+  if (is_mount_helper(argv[0])) {
+    const bool pretend = std::erase(words, "-f") != 0;
+    const Command command = parse_mount(words);
+    return pretend ? Printout{} : command;
+  }
   const std::string verb = words.empty() ? "" : words.front();
   struct Row {
     std::string_view verb;

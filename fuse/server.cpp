@@ -24,6 +24,7 @@
 #include "fuse/mount_table.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
+#include "fuse/service_manager.h"
 #include "fuse/session.h"
 #include "fuse/shown_files.h"
 #include "fuse/unmount.h"
@@ -145,6 +146,7 @@ core::Awaitable<void> run_session(Session& session, SignalWatch& signals, IdleWa
   spdlog::info("{}: mounted", plan.mountpoint);
 
   co_await session.ended();
+  tell_service_manager_stopping();
   control.ending();
   co_await signals.stop();
   co_await idleness.stop();
@@ -184,6 +186,9 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
 
 core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
                             Control& control) {
+  // As long as this lives, a signal that nobody waits for does nothing: whoever stops the system or the service after
+  // an unmount must not kill what is still storing.
+  const asio::signal_set kept_from_killing(engine.executor(), SIGTERM, SIGINT, SIGHUP);
   std::exception_ptr failure;
   try {
     co_await mount_and_run(engine, disk, plan, startup, control);

@@ -1,11 +1,13 @@
 #!/usr/bin/env -S python3 -B
 """What is typed: verbs, options, mount points, exit statuses, and one clear line where something is wrong."""
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import socket
+import time
 
 import content
 import harness
@@ -296,6 +298,29 @@ class Signals(harness.MountCase):
 
     def test_sighup(self):
         self.stop_by(signal.SIGHUP)
+
+    def test_what_is_being_stored_after_an_unmount_is_not_killed(self):
+        """As at a shutdown: umount(8), then SIGTERM to all. The host's file system takes nothing before that."""
+        device = self.loop_device(self.twin(64 * MiB, "host"))
+        run("mkfs.ext4", "-q", device)
+        host = self.loop_mount(device)
+        image = os.path.join(host, "disk.qcow2")
+        run(QCOWFS, "create", image, 4 * MiB)
+        log = self.path("log")
+        daemon = self.mount(image, "commit_interval=3600", f"log={log}")
+        data = content.write_file(self.path("data"), content.mixed(4 * MiB, 1))
+        run("cp", data, daemon.disk)
+        run("fsfreeze", "--freeze", host)
+        thaw = self.enterContext(contextlib.ExitStack())
+        thaw.callback(run, "fsfreeze", "--unfreeze", host)
+        run("umount", daemon.point)
+        harness.wait_for(lambda: ": unmounted" in harness.read_text(log), 60)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            time.sleep(0.1)
+            os.kill(daemon.pid, number)
+        thaw.close()
+        daemon.must_be_over()
+        self.judge(image, data)
 
     def test_foreground_ends_with_success_and_logs_to_stderr(self):
         image = self.create(4 * MiB)

@@ -59,7 +59,7 @@ def is_header(path):
 
 
 def is_prose(path):
-    return path.endswith(".md") or path == "LICENSE"
+    return path.endswith((".md", ".1", ".8")) or path == "LICENSE"
 
 
 def line_of(text, position):

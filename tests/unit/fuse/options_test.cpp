@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <variant>
 #include <vector>
@@ -32,6 +33,20 @@ std::string complaint(std::initializer_list<const char*> words) {
 }
 
 std::string complaint_about(const char* list) { return complaint({"-o", list, "a.qcow2", "m"}); }
+
+TEST(Options, TheMountHelperKnowsNoVerbs) {
+  const char* const words[] = {"/sbin/mount.qcowfs", "check", "m", "-n", "-v", "-s", "-o", "rw,nofail", "-t", "qcowfs"};
+  const auto options = std::get<fuse::MountOptions>(fuse::parse_command_line(std::size(words), words));
+  EXPECT_EQ(options.image, "check");
+  EXPECT_FALSE(options.foreground);
+}
+
+TEST(Options, TheMountHelperOnlyPretendsWhereItIsTold) {
+  const char* const words[] = {"mount.fuse.qcowfs", "a.qcow2", "m", "-f", "-o", "ro"};
+  EXPECT_EQ(std::get<fuse::Printout>(fuse::parse_command_line(std::size(words), words)).text, "");
+  const char* const wrong[] = {"mount.qcowfs", "a.qcow2", "m", "-f", "-o", "nonsense"};
+  EXPECT_THROW(fuse::parse_command_line(std::size(wrong), wrong), fuse::UsageError);
+}
 
 TEST(Options, WhatLiesBelow) {
   EXPECT_TRUE(mount({"a.qcow2", "m"}).named_files.allowed);

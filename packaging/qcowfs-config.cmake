@@ -1,0 +1,11 @@
+# find_package(qcowfs): the target qcowfs::qcow2, which opens images, and qcowfs::core below it.
+include(CMakeFindDependencyMacro)
+find_dependency(Boost 1.81)
+find_dependency(spdlog)
+find_dependency(ZLIB)
+find_dependency(Threads)
+find_dependency(PkgConfig)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
+pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
+include(${CMAKE_CURRENT_LIST_DIR}/qcowfs.cmake)
