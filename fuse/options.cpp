@@ -137,11 +137,10 @@ Command parse_command_line(int argc, const char* const* argv) {
     std::string_view verb;
     Command (*parse)(const std::vector<std::string>& words);
   };
-  constexpr Row rows[] = {{"mount", parse_mount},      {"umount", parse_umount},   {"status", parse_status},
-                          {"create", parse_create},    {"info", parse_info},       {"check", parse_check},
-                          {"convert", parse_convert},  {"compare", parse_compare}, {"map", parse_map},
-                          {"compact", parse_compact},
-                          {"snapshot", parse_snapshot}};
+  constexpr Row rows[] = {{"mount", parse_mount},     {"umount", parse_umount},    {"status", parse_status},
+                          {"create", parse_create},   {"info", parse_info},        {"check", parse_check},
+                          {"convert", parse_convert}, {"compare", parse_compare},  {"map", parse_map},
+                          {"compact", parse_compact}, {"snapshot", parse_snapshot}};
   for (const Row& row : rows) {
     if (verb != row.verb) continue;
     words.erase(words.begin());

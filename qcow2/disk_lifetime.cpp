@@ -104,9 +104,9 @@ core::Awaitable<void> Disk::compact(const core::CompactOrder& order) {
   try {
     std::unique_ptr<Codec> recompressor;
     if (order.recompress_level) recompressor = make_codec(compression_, *order.recompress_level, options_.window);
-    Compaction compaction({file_, commit_, mover_, map_, refcounts_, clusters_, fragments_, placer_, giving_back_}, geometry_, version_,
-                          FragmentAllocator::chunk_clusters(geometry_, fresh_block_), size_, recompressor.get(),
-                          until_closed);
+    Compaction compaction({file_, commit_, mover_, map_, refcounts_, clusters_, fragments_, placer_, giving_back_},
+                          geometry_, version_, FragmentAllocator::chunk_clusters(geometry_, fresh_block_), size_,
+                          recompressor.get(), until_closed);
     co_await compaction.run();
   } catch (...) {
     error = std::current_exception();
