@@ -318,3 +318,24 @@ add_mutant(copied_table_named_early qcow2/map/guest_map.cpp "a copy of an L2 tab
 
 add_mutant(shared_table_not_given_up qcow2/map/guest_map.cpp "the reference to a copied L2 table is kept"
 "    if (shared.value != 0) staged_.lost.clusters.push_back({geometry_.cluster_of(shared), 1});\n" "")
+
+# ---- what moves
+
+add_mutant(moved_over_newer qcow2/flow/mover.cpp "a move wins over what the guest has written meanwhile"
+"  if (now == resident.entry) {" "  if (now != entry) {")
+
+add_mutant(moved_block_named_early qcow2/host/refcounts.cpp
+  "a refcount block is named at its new place before it is there (I4)"
+[[  co_await file_.write_at(to, content.span());
+  co_await file_.barrier();  // ---- the copy is durable; below this line the table may name it
+  table_[block] = to.value;
+]] [[  co_await file_.write_at(to, content.span());
+  table_[block] = to.value;
+]])
+
+add_mutant(moved_table_forgets qcow2/map/guest_map.cpp "a table is copied without what the batch before changes in it"
+"      if (is_sole_table(latest)) store_layer(naming_, index, content.span());\n" "")
+
+add_mutant(moved_block_forgets qcow2/host/refcounts.cpp "what was counted while a refcount block moved is not written"
+"slices_.mark_dirty(*slice);\n  }\n}\n\ncore::Awaitable<void> Refcounts::write_dirty()"
+"(void)slice;\n  }\n}\n\ncore::Awaitable<void> Refcounts::write_dirty()")

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <random>
 
 #include "core/alignment.h"
@@ -49,18 +50,10 @@ class Model {
 
   void step() {
     const std::uint64_t dice = below(1000);
-    if (dice < 480) {
-      write();
-    } else if (dice < 780) {
-      read();
-    } else if (dice < 860) {
-      zero();
-    } else if (dice < 930) {
-      seek();
-    } else if (dice < 980) {
-      session_->flush();
+    if (dice < 995) {
+      use(dice);
     } else if (dice < 998) {
-      truncate();
+      compact();
     } else {
       remount();
     }
@@ -83,6 +76,31 @@ class Model {
   }
 
  private:
+  void use(std::uint64_t dice) {
+    if (dice < 480) {
+      write();
+    } else if (dice < 780) {
+      read();
+    } else if (dice < 860) {
+      zero();
+    } else if (dice < 930) {
+      seek();
+    } else if (dice < 980) {
+      session_->flush();
+    } else {
+      truncate();
+    }
+  }
+
+  // Half of the time with all else beside it.
+  void compact() {
+    core::CompactOrder order;
+    if (below(3) == 0) order.recompress_level = static_cast<int>(1 + below(3));
+    std::future<void> compacted = session_->start(session_->disk().compact(order));
+    for (std::uint64_t i = below(2) * 30; i != 0 && !testing::Test::HasFatalFailure(); --i) use(below(995));
+    compacted.get();
+  }
+
   std::uint64_t below(std::uint64_t limit) {
     return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random_);
   }
@@ -91,6 +109,8 @@ class Model {
     qcow2::ImageOptions options;
     options.cache_size = below(2) == 0 ? 4 << 20 : 96 << 20;
     options.commit_interval_ms = below(2) == 0 ? 20 : 5000;
+    options.clean = below(2) == 0 ? qcow2::Cleaning::on : qcow2::Cleaning::idle;
+    options.clean_from = 64 << 10;
     options.level = static_cast<int>(below(8) == 0 ? 4 : 1 + below(3));  // 4 is the first of the slow compressor
     session_ = std::make_unique<test::ImageSession>(image_, options, 1 + below(3));
     ASSERT_EQ(session_->disk().size(), twin_.size());

@@ -5,6 +5,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/use_future.hpp>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -53,6 +54,11 @@ class ImageSession {
   std::uint64_t next_data(std::uint64_t at) { return call(disk_->next_data(core::DiskOffset{at})); }
   std::uint64_t next_hole(std::uint64_t at) { return call(disk_->next_hole(core::DiskOffset{at})); }
   void close();
+
+  /// Begins it; what is done meanwhile is done beside it.
+  std::future<void> start(core::Awaitable<void> task) {
+    return boost::asio::co_spawn(engine_.executor(), std::move(task), boost::asio::use_future);
+  }
 
   template <class Value>
   Value call(core::Awaitable<Value> task) {
