@@ -26,7 +26,7 @@ struct ImageOptions {
   unsigned commit_interval_ms = 5000;    ///< dirty data older than this is made durable in the background
   bool discard = true;                   ///< gives the host back what nobody uses, while the image is open too
   Cleaning clean = Cleaning::idle;
-  std::uint64_t clean_from = 1 << 20;  ///< bytes that are dead in the image: fewer are not worth cleaning
+  std::uint64_t clean_from = 1 << 20;  ///< bytes wasted in half-used blocks: fewer are not worth it
   std::string name = "image";          ///< what messages call the image: its path
   std::string snapshot;                ///< id or name: the disk as it was then, read-only; empty: as it is now
   /// Opens the disk that the image was derived from, or throws why that must not be. Images that have one are refused

@@ -2,50 +2,48 @@
 
 #include <algorithm>
 
+#include "qcow2/limits.h"
+
 namespace qcow2 {
 namespace {
 
 constexpr std::uint64_t clusters_per_look = 1 << 16;
-constexpr std::uint64_t live_bytes_max = 32 << 20;  // moved by a round
-constexpr std::size_t group_max = 32;               // clusters moved between two looks at whether to stop
-constexpr std::uint64_t clusters_gained_min = 2;
-constexpr std::uint64_t dead_share = 16;  // of the file: less is not worth reading the map for
+constexpr std::uint64_t live_max = 32 << 20;  // bytes moved by a round
+constexpr std::size_t group_max = 32;         // clusters moved between two looks at whether to stop
+constexpr std::uint64_t worth_it = 32;        // a part of what is used: less waste is not worth reading the map for
 
 }  // namespace
 
 bool Cleaner::due() const {
-  const std::uint64_t dead = rooms_.block_use.dead_bytes();
-  if (dead < std::max(dead_bytes_min_, rooms_.file.size() / dead_share)) return false;
+  const BlockUse::Touched touched = rooms_.block_use.touched();
+  if (touched.waste() < std::max(waste_min_, touched.bytes / worth_it)) return false;
   const bool looked_everywhere = fruitless_ >= rooms_.block_use.end().value;
-  return !looked_everywhere || dead > dead_then_ + dead_then_ / dead_share;
+  return !looked_everywhere || touched.waste() > waste_then_ + waste_then_ / worth_it;
 }
 
-// Those that are dead by half at least: each byte moved frees one at least.
 Cleaner::Victims Cleaner::choose() {
   Victims victims;
-  const std::uint64_t cluster_size = geometry_.cluster_size();
   const HostCluster end = rooms_.block_use.end();
   if (next_ >= end) next_ = HostCluster{0};
-  for (std::uint64_t looked = 0; looked < clusters_per_look && next_ < end; ++looked) {
-    const std::uint64_t dead = rooms_.block_use.dead_bytes(next_);
-    ++fruitless_;
-    if (dead >= cluster_size / 2) {
+  for (std::uint64_t looked = 0; looked < clusters_per_look && next_ < end && victims.live < live_max; ++looked) {
+    if (is_sparse(rooms_.block_use, next_)) {
+      const BlockUse::Touched touched = rooms_.block_use.touched(next_);
       victims.clusters.push_back(next_);
-      victims.live_bytes += cluster_size - dead;
+      victims.live += touched.live;
+      victims.waste += touched.waste();
     }
+    ++fruitless_;
     next_ = next_ + 1;
-    if (victims.live_bytes >= live_bytes_max) break;
   }
-  // The last cluster that is filled stays sparse: without a gain beyond it, it would be emptied again and again.
-  const std::uint64_t filled = victims.live_bytes / cluster_size + 1;
-  if (victims.clusters.size() < filled + clusters_gained_min) return {};
+  // A round leaves a gap of its own where it ends: without a gain beyond that, it would be undone again and again.
+  if (victims.waste < std::max(geometry_.cluster_size() / 4, 4 * limits::fresh_block_bytes)) return {};
   fruitless_ = 0;
   return victims;
 }
 
 core::Awaitable<void> Cleaner::a_round(unsigned pause, std::function<bool()> cancelled) {
   const Victims victims = choose();
-  if (fruitless_ >= rooms_.block_use.end().value) dead_then_ = rooms_.block_use.dead_bytes();
+  if (fruitless_ >= rooms_.block_use.end().value) waste_then_ = rooms_.block_use.touched().waste();
   if (victims.clusters.empty()) co_return;
   const auto is_victim = [&victims](HostCluster cluster) {
     return std::binary_search(victims.clusters.begin(), victims.clusters.end(), cluster);

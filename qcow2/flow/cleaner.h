@@ -1,4 +1,4 @@
-// In the background: empties host clusters that are mostly dead, so that they become free as a whole.
+// In the background: empties host clusters whose blocks are only partly used, so that they become free as a whole.
 #pragma once
 
 #include <functional>
@@ -14,8 +14,8 @@
 
 namespace qcow2 {
 
-/// Dead blocks are used again or given back in any case; what is gained here is what lives in half-used blocks, and
-/// whole clusters in place of scattered holes.
+/// Dead blocks are used again or given back in any case; what is gained here is what has died in blocks that others
+/// still live in.
 /// Threads    The engine's strand; rounds must not overlap.
 class Cleaner {
  public:
@@ -29,15 +29,20 @@ class Cleaner {
   };
 
   Cleaner(core::Engine& engine, Rooms rooms, const Geometry& geometry, std::uint32_t version,
-          const std::uint64_t& disk_size, std::uint64_t dead_bytes_min)
+          const std::uint64_t& disk_size, std::uint64_t waste_min)
       : engine_(engine),
         rooms_(rooms),
         geometry_(geometry),
         version_(version),
         disk_size_(disk_size),
-        dead_bytes_min_(dead_bytes_min) {}
+        waste_min_(waste_min) {}
 
-  /// Enough is dead that a round may be worth it.
+  /// Worth emptying: of the blocks that are touched, a quarter is nobody's.
+  static bool is_sparse(const BlockUse& block_use, HostCluster cluster) {
+    const BlockUse::Touched touched = block_use.touched(cluster);
+    return touched.bytes != 0 && touched.waste() >= touched.bytes / 4;
+  }
+  /// Enough is wasted that a round may be worth it.
   bool due() const;
   /// Empties the sparsest clusters of the next part of the file. Between its moves it sleeps for `pause` times as long
   /// as they took, and ends where `cancelled` says so.
@@ -46,7 +51,8 @@ class Cleaner {
  private:
   struct Victims {
     std::vector<HostCluster> clusters;  ///< in order
-    std::uint64_t live_bytes = 0;
+    std::uint64_t live = 0;             ///< bytes to be moved
+    std::uint64_t waste = 0;            ///< bytes to be gained
   };
   Victims choose();
 
@@ -55,10 +61,10 @@ class Cleaner {
   Geometry geometry_;
   std::uint32_t version_;
   const std::uint64_t& disk_size_;
-  std::uint64_t dead_bytes_min_;
-  HostCluster next_{0};          ///< where the next round looks
-  std::uint64_t fruitless_ = 0;  ///< clusters looked at since the last that was worth emptying
-  std::uint64_t dead_then_ = 0;  ///< dead bytes when all of the file had been looked at in vain
+  std::uint64_t waste_min_;
+  HostCluster next_{0};           ///< where the next round looks
+  std::uint64_t fruitless_ = 0;   ///< clusters looked at since the last that was worth emptying
+  std::uint64_t waste_then_ = 0;  ///< when all of the file had been looked at in vain
 };
 
 }  // namespace qcow2

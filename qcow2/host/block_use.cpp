@@ -50,7 +50,10 @@ void BlockUse::change(HostExtent fragment, Change change) {
     const std::uint64_t cluster = touched.first.value + i;
     const Dead before = dead_of(cluster);
     for (; block < std::min(end, (cluster + 1) * per_cluster_); ++block) {
-      if (count(block) != count_max) set_count(block, change(count(block)));
+      const unsigned known = count(block);
+      if (known == count_max) continue;
+      set_count(block, change(known));
+      touched_blocks_ += (count(block) != 0 ? 1 : 0) - (known != 0 ? 1 : 0);
     }
     account(cluster, before);
   }
@@ -65,12 +68,16 @@ void BlockUse::add(HostExtent fragment) {
   if (per_cluster_ <= 1) return;
   cover(clusters_up_to(fragment));
   change(fragment, [](unsigned count) { return count + 1; });
+  ++fragments_;
+  fragment_bytes_ += fragment.length;
 }
 
 // What was never added may lie anywhere that an entry can name: it must not cost memory.
 void BlockUse::remove(HostExtent fragment) {
   if (clusters_up_to(fragment) > clusters()) return;
   change(fragment, [](unsigned count) { return count - (count != 0 ? 1 : 0); });
+  fragments_ -= std::min<std::uint64_t>(fragments_, 1);
+  fragment_bytes_ -= std::min(fragment_bytes_, fragment.length);
   const HostClusters touched = geometry_.clusters_touched(fragment);
   for (std::uint64_t i = 0; i < touched.count; ++i) backed(touched.first + i);
 }
@@ -78,7 +85,11 @@ void BlockUse::remove(HostExtent fragment) {
 void BlockUse::freed(HostCluster cluster) {
   if (cluster.value >= clusters()) return;
   const Dead before = dead_of(cluster.value);
-  for (std::uint64_t i = 0; i < per_cluster_; ++i) set_count(cluster.value * per_cluster_ + i, 0);
+  for (std::uint64_t i = 0; i < per_cluster_; ++i) {
+    const std::uint64_t block = cluster.value * per_cluster_ + i;
+    touched_blocks_ -= count(block) != 0 ? 1 : 0;
+    set_count(block, 0);
+  }
   account(cluster.value, before);
   given_back(cluster);
 }
@@ -161,6 +172,23 @@ std::vector<HostExtent> BlockUse::dead_runs(HostCluster cluster) const {
 
 std::uint64_t BlockUse::dead_bytes(HostCluster cluster) const {
   return cluster.value < clusters() ? dead_of(cluster.value).blocks * block_ : 0;
+}
+
+// Where fragments lie one behind the other, each block is touched by one more than begin in it, on average.
+BlockUse::Touched BlockUse::touched(HostCluster cluster) const {
+  Touched touched;
+  if (cluster.value >= clusters() || fragments_ == 0) return touched;
+  std::uint64_t touches = 0;
+  for (std::uint64_t i = 0; i < per_cluster_; ++i) {
+    const unsigned known = count(cluster.value * per_cluster_ + i);
+    touches += known;
+    touched.bytes += known != 0 ? block_ : 0;
+  }
+  const double length = static_cast<double>(fragment_bytes_) / static_cast<double>(fragments_);
+  const double dense = 1 + static_cast<double>(block_) / length;
+  const double live = static_cast<double>(touches * block_) / dense;
+  touched.live = std::min(touched.bytes, static_cast<std::uint64_t>(live));
+  return touched;
 }
 
 std::optional<HostCluster> BlockUse::next_backed(HostCluster from) const {

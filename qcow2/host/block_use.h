@@ -1,6 +1,7 @@
 // Which blocks of the image hold bytes of a compressed fragment, and where there is room among them.
 #pragma once
 
+#include <algorithm>
 #include <boost/dynamic_bitset.hpp>
 #include <cstdint>
 #include <optional>
@@ -36,6 +37,14 @@ class BlockUse {
   std::vector<HostExtent> dead_runs(HostCluster cluster) const;
   std::uint64_t dead_bytes(HostCluster cluster) const;
   std::uint64_t dead_bytes() const { return dead_blocks_ * block_; }
+  /// Bytes of the blocks that living fragments touch, and about how many of them are theirs: of a cluster, of all.
+  struct Touched {
+    std::uint64_t bytes = 0;
+    std::uint64_t live = 0;
+    std::uint64_t waste() const { return bytes - live; }
+  };
+  Touched touched(HostCluster cluster) const;
+  Touched touched() const { return {touched_blocks_ * block_, std::min(fragment_bytes_, touched_blocks_ * block_)}; }
   /// Clusters at or behind this have no fragment.
   HostCluster end() const { return {clusters()}; }
 
@@ -81,6 +90,9 @@ class BlockUse {
   std::vector<std::uint16_t> longest_;  ///< a tree of maxima over the groups' longest dead runs, root at 1
   boost::dynamic_bitset<> may_be_backed_;
   std::uint64_t dead_blocks_ = 0;
+  std::uint64_t touched_blocks_ = 0;
+  std::uint64_t fragments_ = 0;       ///< that live
+  std::uint64_t fragment_bytes_ = 0;  ///< theirs
 };
 
 }  // namespace qcow2

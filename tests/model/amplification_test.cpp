@@ -1,5 +1,5 @@
 // Claim   However long a disk is written over at random, its image stays near the size of a fresh one: dead blocks are
-//         used again or given back, free clusters too, and clusters that are dead by half are emptied.
+//         used again or given back, free clusters too, and clusters whose blocks are only partly used are emptied.
 // Method  The policy alone, on the engine's own BlockUse: no bytes, no files. What an image takes on the host is its
 //         blocks that living fragments touch. Guest clusters are written over by batches, as commits make them; a
 //         batch's space comes back after it. Prints each figure, so that the policy can be judged where no test went.
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/alignment.h"
+#include "qcow2/flow/cleaner.h"
 #include "qcow2/host/block_use.h"
 
 namespace {
@@ -71,10 +72,7 @@ class Image {
   std::uint64_t taken() const {
     return (fragments_.size() - free_.size()) * geometry_.cluster_size() - use_.dead_bytes();
   }
-  bool is_sparse(HostExtent extent) const {
-    const HostCluster cluster = geometry_.cluster_of(extent.at);
-    return use_.dead_bytes(cluster) >= geometry_.cluster_size() / 2;
-  }
+  bool is_sparse(HostExtent extent) const { return qcow2::Cleaner::is_sparse(use_, geometry_.cluster_of(extent.at)); }
   const Geometry& geometry() const { return geometry_; }
 
  private:

@@ -6,6 +6,9 @@
 
 #include <map>
 #include <random>
+#include <vector>
+
+#include "core/alignment.h"
 
 namespace {
 
@@ -130,6 +133,22 @@ TEST(BlockUse, WhatHasDiedTakesSpaceUntilItIsGivenBack) {
   EXPECT_FALSE(use.next_backed({0}));
   use.backed({1});
   EXPECT_EQ(use.next_backed({0}), HostCluster{1});
+}
+
+TEST(BlockUse, KnowsAboutHowMuchOfWhatIsTouchedLives) {
+  BlockUse use(Geometry{16, 4}, block);
+  constexpr std::uint64_t length = 3000;
+  std::vector<HostExtent> fragments;
+  for (std::uint64_t at = 65536; at + length <= 40 * 65536; at += length) fragments.push_back({HostOffset{at}, length});
+  for (const HostExtent& fragment : fragments) use.add(fragment);
+  for (std::size_t i = 0; i < fragments.size(); i += 2) use.remove(fragments[i]);
+  std::uint64_t live = 0;
+  for (HostCluster cluster{0}; cluster < use.end(); cluster = cluster + 1) live += use.touched(cluster).live;
+  EXPECT_NEAR(static_cast<double>(live), static_cast<double>(use.touched().live), 0.1 * static_cast<double>(live));
+  EXPECT_EQ(use.touched().live, fragments.size() / 2 * length);
+  EXPECT_EQ(use.touched().bytes + use.dead_bytes(), core::align_up(39 * 65536, block));
+  use.freed({1});
+  EXPECT_EQ(use.touched({1}).bytes, 0u);
 }
 
 TEST(BlockUse, TakesLessThanAByteForEachFourKibibytesOfTheFile) {
