@@ -18,7 +18,7 @@ constexpr std::string_view cache_size_name = "user.qcowfs.cache_size";
 
 std::string Attributes::list() const {
   std::string names;
-  for (const std::string_view name : {statistics_name, commit_interval_name, cache_size_name}) {
+  for (const std::string_view name : {statistics_name, commit_interval_name, cache_size_name, compaction_name}) {
     names += name;
     names += '\0';
   }
@@ -33,6 +33,8 @@ int Attributes::get(std::string_view name, std::string& value) const {
     value = std::to_string(status.commit_interval_ms / 1000);
   } else if (name == cache_size_name) {
     value = std::to_string(status.cache_size);
+  } else if (name == compaction_name) {
+    value = compaction_.text();
   } else {
     return ENODATA;
   }
@@ -42,6 +44,7 @@ int Attributes::get(std::string_view name, std::string& value) const {
 // By the rules of -o, with which the mount began.
 int Attributes::set(std::string_view name, const std::string& value) {
   if (name == statistics_name) return EPERM;
+  if (name == compaction_name) return disk_.read_only() ? EROFS : compaction_.set(value);
   if (!name.starts_with(prefix)) return EOPNOTSUPP;
   MountOptions options;
   try {

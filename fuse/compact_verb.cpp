@@ -1,9 +1,8 @@
 // `qcowfs compact`: makes an image smaller in place.
 #include <sys/stat.h>
 
-#include <atomic>
+#include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <memory>
 #include <string>
 
@@ -11,6 +10,8 @@
 #include "core/error.h"
 #include "core/file_lock.h"
 #include "core/log.h"
+#include "fuse/compact_mounted.h"
+#include "fuse/compacted_size.h"
 #include "fuse/progress.h"
 #include "fuse/soundness.h"
 #include "fuse/verb_work.h"
@@ -24,27 +25,10 @@ volatile std::sig_atomic_t interrupted = 0;
 
 void end_early(int) { interrupted = 1; }
 
-struct Size {
-  std::uint64_t allocated = 0;  ///< bytes on the host
-  std::uint64_t length = 0;     ///< bytes to the end of the file
-};
-
-Size size_of(const std::string& path) {
+ImageSize size_of(const std::string& path) {
   struct stat facts {};
   if (::stat(path.c_str(), &facts) != 0) core::fail_errno(errno, path);
   return {static_cast<std::uint64_t>(facts.st_blocks) * 512, static_cast<std::uint64_t>(facts.st_size)};
-}
-
-std::string in_mib(std::uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
-  return text;
-}
-
-void say_sizes(const Size& before, const Size& after) {
-  const std::string text = "allocated " + in_mib(before.allocated) + " -> " + in_mib(after.allocated) + ", length " +
-                           in_mib(before.length) + " -> " + in_mib(after.length) + "\n";
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
 }
 
 core::Awaitable<void> compact_image(core::Engine& engine, core::DirectFile& file, const CompactOptions& options) {
@@ -68,8 +52,9 @@ int run_compact(const CompactOptions& options) {
     core::log_to_stderr(core::LogLevel::normal);
     std::signal(SIGINT, end_early);
     std::signal(SIGTERM, end_early);
+    if (is_mounted_disk(options.image)) return compact_mounted(options, [] { return interrupted != 0; });
+    const ImageSize before = size_of(options.image);
     core::ThreadedEngine engine(processors());
-    const Size before = size_of(options.image);
     const std::string damage = why_not_writable(options.image);
     if (!damage.empty()) core::fail(core::Errc::corrupt_image, damage);
     core::DirectFile file(engine, options.image, core::Access::read_write, core::DirectIo::automatic);

@@ -245,7 +245,7 @@ Operations::Operations(core::Engine& engine, core::GuestDisk& disk, Tree& tree, 
       tree_(tree),
       received_(received),
       image_descriptor_(image_descriptor),
-      attributes_(disk, statistics_),
+      attributes_(engine, disk, statistics_),
       requests_(engine, statistics_) {
   for (std::size_t file = 0; file < tree.files().size(); ++file) files_.emplace_back(tree, file, statistics_);
 }

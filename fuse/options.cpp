@@ -59,7 +59,7 @@ Other commands; each has its own --help:
   qcowfs convert [OPTIONS] SOURCE TARGET    copy a disk into a new compressed image, or into a raw file
   qcowfs compare [OPTIONS] IMAGE IMAGE      say whether two images hold the same disk
   qcowfs map [--json] IMAGE                 say where in an image the disk's bytes are
-  qcowfs compact [--recompress N] IMAGE     make an image smaller in place
+  qcowfs compact [--recompress N] IMAGE     make an image smaller in place, mounted or not
   qcowfs snapshot ACTION IMAGE [NAME]       list, create, delete or apply internal snapshots
 
 Exit status: 0 done, for a mount once it is live; 1 failed; 2 not understood.

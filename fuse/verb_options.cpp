@@ -266,7 +266,7 @@ Command parse_compact(const std::vector<std::string>& words) {
   std::string level;
   app.add_option("--recompress", level, "also compress anew, at level 1 to 9, what becomes smaller by that")
       ->type_name("N");
-  app.add_option("IMAGE", options.image, "the qcow2 image, not mounted")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the qcow2 image, or where it is mounted")->required()->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
   if (!level.empty()) options.recompress_level = level_or_reject("--recompress", level);
   return options;

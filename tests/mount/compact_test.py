@@ -132,6 +132,33 @@ class Compact(Case):
         self.assert_compact(image, self.fresh(twin))
         self.judge(image, twin)
 
+    def test_mounted(self):
+        """Beside a guest that writes, ended early, and once more to its end."""
+        image, twin = self.worn()
+        daemon = self.mount(image, "clean=off", "discard=on")
+        before = allocated(image)
+        process = subprocess.Popen([harness.QCOWFS, "compact", daemon.point], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        for disk in (daemon.disk, twin):
+            overwrite(disk, 5, 500)
+        process.send_signal(signal.SIGINT)
+        said, complaint = process.communicate(timeout=120)
+        self.assertTrue(said.startswith("allocated") or "interrupted" in complaint, (said, complaint))
+        said = run(harness.QCOWFS, "compact", daemon.disk).stdout
+        self.assertRegex(said, r"^allocated [\d.]+ MiB -> [\d.]+ MiB\n$")
+        self.assertLess(allocated(image), before)
+        self.assert_same_bytes(daemon.disk, twin)
+        daemon.unmount()
+        self.assert_compact(image, self.fresh(twin))
+        self.judge(image, twin)
+
+    def test_unmounted_meanwhile(self):
+        image, twin = self.worn()
+        daemon = self.mount(image, "clean=off")
+        os.setxattr(daemon.disk, "user.qcowfs.compact", b"on")
+        daemon.unmount()
+        self.judge(image, twin)
+
     def test_refused(self):
         image = self.create(SIZE)
         daemon = self.mount(image)
