@@ -12,25 +12,6 @@
 
 namespace qcow2 {
 
-// While one of `changing_` exists, no shrink runs; while a shrink runs, none comes into being.
-class Disk::Changing {
- public:
-  Changing(Disk& disk, std::uint64_t& count) : disk_(disk), count_(count) {
-    ++count_;
-    ++disk_.changes_;
-  }
-  Changing(const Changing&) = delete;
-  Changing& operator=(const Changing&) = delete;
-  ~Changing() {
-    --count_;
-    disk_.shape_free_.wake_all();
-  }
-
- private:
-  Disk& disk_;
-  std::uint64_t& count_;
-};
-
 Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, core::Buffer first_sector,
            std::unique_ptr<core::BlockFile> data, std::unique_ptr<core::GuestDisk> backing, const ImageOptions& options)
     : engine_(engine),
@@ -73,7 +54,7 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
                  FragmentAllocator::chunk_clusters(geometry_, fresh_block_)),
       giving_back_(
           {file_, commit_, placer_, clusters_, space_, block_use_}, [this] { return quiet(); }, options.discard),
-      mover_(engine, {commit_, admission_, placer_, cache_, map_, readers_, *codec_}, geometry_, version_),
+      mover_(engine, {gate_, commit_, admission_, placer_, cache_, map_, readers_, *codec_}, geometry_, version_),
       cleaner_(engine, {file_, commit_, mover_, map_, fragments_, block_use_}, geometry_, version_, size_,
                options.clean_from) {
   failure_.on_change([this] {
@@ -173,8 +154,8 @@ core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload
   if (at.value > size_max() || payload.size() > size_max() - at.value) {
     core::fail(core::Errc::image_too_small, options_.name + ": the image cannot hold a disk that large");
   }
-  while (reshaping_) co_await shape_free_.wait();
-  const Changing changing(*this, changing_);
+  ++changes_;
+  const ChangeGate::Pass changing = co_await gate_.enter();
   co_await file_.retry();
   if (at.value + payload.size() > size_) co_await grow(at.value + payload.size());
   std::uint64_t done = 0;
@@ -190,8 +171,8 @@ core::Awaitable<void> Disk::write(core::DiskOffset at, core::SharedBytes payload
 
 core::Awaitable<void> Disk::zero(core::DiskOffset at, std::uint64_t length) {
   require_writable();
-  while (reshaping_) co_await shape_free_.wait();
-  const Changing changing(*this, changing_);
+  ++changes_;
+  const ChangeGate::Pass changing = co_await gate_.enter();
   if (at.value >= size_) co_return;
   const GuestOffset end = at + std::min(length, size_ - at.value);
   co_await zero_range(at, end, Zeros::kept);
@@ -266,7 +247,8 @@ core::Awaitable<void> Disk::resize(std::uint64_t size) {
   if (size > size_max()) {
     core::fail(core::Errc::image_too_small, options_.name + ": the image cannot hold a disk that large");
   }
-  const Changing changing(*this, resizes_);
+  ++changes_;
+  const ChangeGate::Pass under_way(resizes_);
   const core::AsyncMutex::Guard alone = co_await resizing_.lock();
   if (size > size_) co_await grow(size);
   if (size < size_) co_await shrink(size);
@@ -296,8 +278,7 @@ core::Awaitable<void> Disk::grow(std::uint64_t size) {
 
 core::Awaitable<void> Disk::shrink(std::uint64_t size) {
   require_resizable();
-  reshaping_ = true;
-  while (changing_ != 0) co_await shape_free_.wait();
+  co_await gate_.close();
   const std::uint64_t old_size = size_;
   const GuestOffset old_end{core::align_up(old_size, geometry_.cluster_size())};
   std::exception_ptr error;
@@ -314,8 +295,7 @@ core::Awaitable<void> Disk::shrink(std::uint64_t size) {
     error = std::current_exception();
     size_ = old_size;  // what was cut off reads as zeros, and stays part of the disk
   }
-  reshaping_ = false;
-  shape_free_.wake_all();
+  gate_.open();
   if (error) std::rethrow_exception(error);
 }
 

@@ -13,6 +13,7 @@
 #include "qcow2/flow/admission.h"
 #include "qcow2/flow/assembler.h"
 #include "qcow2/flow/backing.h"
+#include "qcow2/flow/change_gate.h"
 #include "qcow2/flow/cleaner.h"
 #include "qcow2/flow/commit.h"
 #include "qcow2/flow/compaction.h"
@@ -73,7 +74,6 @@ class Disk final : public core::GuestDisk {
 
  private:
   enum class Zeros { kept, cut_off };  ///< part of the disk, or beyond its end: there nothing needs to say so
-  class Changing;                      // a change of content is under way
 
   void require_writable() const;
   void require_resizable() const;
@@ -138,17 +138,15 @@ class Disk final : public core::GuestDisk {
   Commit commit_;
   Admission admission_;
   GivingBack giving_back_;
+  ChangeGate gate_;  ///< a shrink has the disk to itself
   Mover mover_;
   Cleaner cleaner_;
 
   std::uint64_t changes_ = 0;   ///< ever begun: writes, zeroes, resizes
-  std::uint64_t changing_ = 0;  ///< writes and zeroes under way
-  std::uint64_t resizes_ = 0;   ///< under way or waiting
-  bool reshaping_ = false;      ///< a shrink is under way: it has the disk to itself
+  ChangeGate resizes_;          ///< under way or waiting: never closed
   bool tail_is_clean_ = false;  ///< nothing is allocated beyond the disk's end
   core::AsyncMutex resizing_;
   core::AsyncMutex growing_;
-  core::WaitList shape_free_;
   bool closing_ = false;
   bool keeper_running_ = false;
   unsigned movers_ = 0;  ///< the cleaner and compactions, which need the keeper until they end

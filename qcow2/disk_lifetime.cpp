@@ -47,7 +47,7 @@ core::Awaitable<void> Disk::keep_committing() {
 }
 
 // Nobody has been promised space, nor is about to be.
-bool Disk::quiet() const { return changing_ == 0 && resizes_ == 0 && !admission_.claimed() && commit_.at_rest(); }
+bool Disk::quiet() const { return !gate_.busy() && !resizes_.busy() && commit_.at_rest(); }
 
 bool Disk::quiet_for_long() const {
   const std::chrono::milliseconds long_enough(std::min(options_.commit_interval_ms, limits::quiet_before_tidying_ms));
@@ -104,9 +104,9 @@ core::Awaitable<void> Disk::compact(const core::CompactOrder& order) {
   try {
     std::unique_ptr<Codec> recompressor;
     if (order.recompress_level) recompressor = make_codec(compression_, *order.recompress_level, options_.window);
-    Compaction compaction({file_, commit_, mover_, map_, refcounts_, clusters_, fragments_, placer_, giving_back_},
-                          geometry_, version_, FragmentAllocator::chunk_clusters(geometry_, fresh_block_), size_,
-                          recompressor.get(), until_closed);
+    Compaction compaction(
+        {gate_, file_, commit_, mover_, map_, refcounts_, clusters_, fragments_, placer_, giving_back_}, geometry_,
+        version_, FragmentAllocator::chunk_clusters(geometry_, fresh_block_), size_, recompressor.get(), until_closed);
     co_await compaction.run();
   } catch (...) {
     error = std::current_exception();

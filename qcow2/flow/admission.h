@@ -51,7 +51,6 @@ class Admission {
     Admission& admission_;
     std::uint64_t clusters_;
   };
-  bool claimed() const { return claimed_ != 0; }
   void set_budget(const limits::Budget& budget) { budget_ = budget; }
   /// What is dirty and what is remembered for reading share the memory; what is dirty comes first.
   void share_memory();

@@ -143,6 +143,8 @@ core::Awaitable<bool> Compaction::lower_once() {
 }
 
 core::Awaitable<void> Compaction::move_tables(HostCluster limit) {
+  // Until they are durable where they shall be: a shrink gives up tables by where they are.
+  const ChangeGate::Pass changing = co_await rooms_.gate.enter();
   const std::vector<HostOffset> tables = rooms_.map.published_tables();
   for (std::uint64_t index = 0; index < tables.size(); ++index) {
     if (geometry_.cluster_of(tables[index]) >= limit) rooms_.map.move_table(index);

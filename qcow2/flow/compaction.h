@@ -5,6 +5,7 @@
 #include "core/engine.h"
 #include "core/guest_disk.h"
 #include "core/patient_file.h"
+#include "qcow2/flow/change_gate.h"
 #include "qcow2/flow/commit.h"
 #include "qcow2/flow/giving_back.h"
 #include "qcow2/flow/mover.h"
@@ -20,6 +21,7 @@ namespace qcow2 {
 class Compaction {
  public:
   struct Rooms {
+    ChangeGate& gate;
     core::PatientFile& file;
     Commit& commit;
     Mover& mover;

@@ -12,6 +12,7 @@ struct Mover::Work {
 };
 
 core::Awaitable<void> Mover::move(std::vector<Resident> residents, std::uint64_t disk_size, const Codec* recompressor) {
+  const ChangeGate::Pass changing = co_await rooms_.gate.enter();
   co_await rooms_.commit.wait_for_room();
   const Admission::Claim claim(rooms_.admission, residents.size());
   co_await rooms_.admission.ensure_space(disk_size);

@@ -7,6 +7,7 @@
 #include "core/engine.h"
 #include "qcow2/codec/codec.h"
 #include "qcow2/flow/admission.h"
+#include "qcow2/flow/change_gate.h"
 #include "qcow2/flow/commit.h"
 #include "qcow2/flow/placer.h"
 #include "qcow2/host/readers.h"
@@ -30,6 +31,7 @@ struct Resident {
 class Mover {
  public:
   struct Rooms {
+    ChangeGate& gate;
     Commit& commit;
     Admission& admission;
     Placer& placer;
