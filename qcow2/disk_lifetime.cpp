@@ -59,8 +59,8 @@ core::Awaitable<void> Disk::commit_or_tidy_up(bool due) {
     co_await commit_.publish();
   } else if (due && !commit_.at_rest()) {
     co_await commit_.flush();
-  } else if (quiet_for_long() && !compacting_ && giving_back_.due()) {
-    co_await giving_back_.a_round();
+  } else {
+    while (quiet_for_long() && !compacting_ && !closing_ && giving_back_.due()) co_await giving_back_.a_round();
   }
 }
 

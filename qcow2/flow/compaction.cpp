@@ -48,7 +48,9 @@ core::Awaitable<std::vector<Resident>> Compaction::in_window(HostCluster from, H
 core::Awaitable<void> Compaction::slide_together() {
   const HostCluster end = file_end();
   const std::uint64_t window = std::max<std::uint64_t>(chunk_, window_bytes >> geometry_.cluster_bits);
-  bool sliding = recompressor_ != nullptr;
+  const HostClusters free = co_await rooms_.refcounts.next_free_run(HostCluster{0}, end);
+  const HostCluster first_free = free.count == 0 ? end : free.first;
+  bool sliding = false;
   for (HostCluster from{0}; from < end && !order_.cancelled(); from = from + window) {
     order_.progress(geometry_.start_of(from).value, geometry_.start_of(end).value);
     const HostCluster to = std::min(end, from + window);
@@ -56,8 +58,10 @@ core::Awaitable<void> Compaction::slide_together() {
     std::erase_if(residents, [&](const Resident& resident) {
       return !resident.compressed || geometry_.cluster_of(resident.extent.at) < from;
     });
-    const std::size_t stay = sliding ? 0 : first_worth_moving(residents, from);
+    const std::size_t stay = sliding || recompressor_ != nullptr ? 0 : first_worth_moving(residents, from, first_free);
     if (stay == residents.size()) continue;
+    // The first go to the end and come back last: what is free lies scattered as yet, and has to become one.
+    if (!sliding) co_await rooms_.placer.start_at(end);
     sliding = true;
     residents.erase(residents.begin(), residents.begin() + static_cast<std::ptrdiff_t>(stay));
     co_await move_all(std::move(residents), recompressor_);
@@ -65,8 +69,10 @@ core::Awaitable<void> Compaction::slide_together() {
   }
 }
 
-// The first that lies in a chunk with a gap, where the gaps of all chunks are worth it; else their number.
-std::size_t Compaction::first_worth_moving(const std::vector<Resident>& residents, HostCluster from) const {
+// The first that lies in a chunk with a gap, or behind a free one, where the gaps of all chunks are worth it; else
+// their number.
+std::size_t Compaction::first_worth_moving(const std::vector<Resident>& residents, HostCluster from,
+                                           HostCluster first_free) const {
   const std::uint64_t chunk_bytes = chunk_ << geometry_.cluster_bits;
   const std::uint64_t begin = core::align_down(geometry_.start_of(from).value, chunk_bytes);
   std::vector<std::uint64_t> lives;  // bytes of each chunk that somebody has
@@ -89,6 +95,7 @@ std::size_t Compaction::first_worth_moving(const std::vector<Resident>& resident
   }
   if (waste <= chunk_bytes || waste < live / waste_worth_it) return residents.size();
   const auto in_a_gappy_chunk = [&](const Resident& resident) {
+    if (geometry_.cluster_of(resident.extent.at) > first_free) return true;
     return lives[(resident.extent.at.value - begin) / chunk_bytes] < chunk_bytes - chunk_bytes / 32;
   };
   return static_cast<std::size_t>(std::find_if(residents.begin(), residents.end(), in_a_gappy_chunk) -
@@ -97,6 +104,8 @@ std::size_t Compaction::first_worth_moving(const std::vector<Resident>& resident
 
 core::Awaitable<void> Compaction::move_all(std::vector<Resident> residents, const Codec* recompressor) {
   const std::uint64_t batch_bytes = std::clamp(rooms_.file.size() / 32, batch_bytes_min, batch_bytes_max);
+  // Twice as much at first: then the next batch always finds more free space below it than it needs, and is not torn.
+  std::uint64_t wanted = 2 * batch_bytes;
   for (std::size_t done = 0; done < residents.size() && !order_.cancelled();) {
     std::uint64_t bytes = 0;
     std::size_t end = done;
@@ -109,7 +118,9 @@ core::Awaitable<void> Compaction::move_all(std::vector<Resident> residents, cons
     co_await rooms_.mover.move(std::move(group), disk_size_, recompressor);
     done = end;
     moved_bytes_ += bytes;
-    if (moved_bytes_ >= batch_bytes) co_await settle();
+    if (moved_bytes_ < wanted) continue;
+    co_await settle();
+    wanted = batch_bytes;
   }
 }
 

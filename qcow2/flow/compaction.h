@@ -48,7 +48,8 @@ class Compaction {
   core::Awaitable<std::vector<Resident>> in_window(HostCluster from, HostCluster to);
   core::Awaitable<void> move_all(std::vector<Resident> residents, const Codec* recompressor);
   core::Awaitable<void> settle();
-  std::size_t first_worth_moving(const std::vector<Resident>& residents, HostCluster from) const;
+  std::size_t first_worth_moving(const std::vector<Resident>& residents, HostCluster from,
+                                 HostCluster first_free) const;
   HostCluster file_end() const { return {geometry_.host_clusters(rooms_.file.size())}; }
 
   Rooms rooms_;

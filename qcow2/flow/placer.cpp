@@ -57,6 +57,11 @@ core::Awaitable<void> Placer::seal() {
   fragments_.seal();
 }
 
+core::Awaitable<void> Placer::start_at(HostCluster cluster) {
+  const core::AsyncMutex::Guard alone = co_await packing_.lock();
+  co_await fragments_.open_at(cluster);
+}
+
 core::Awaitable<void> Placer::start_lowest() {
   const core::AsyncMutex::Guard alone = co_await packing_.lock();
   co_await fragments_.close_if_not_lowest();

@@ -36,6 +36,8 @@ class Placer {
   bool overwrites() const { return geometry_.cluster_size() >= fresh_block_; }
   /// What is placed later lies in fresh blocks. Does not suspend after the last fragment is in the cache.
   core::Awaitable<void> seal();
+  /// What is placed next lies at or behind `cluster`, if that is free.
+  core::Awaitable<void> start_at(HostCluster cluster);
   /// What is placed later lies in the lowest free space, and not behind what was placed last, if that lies higher.
   core::Awaitable<void> start_lowest();
   /// While the guard exists, nothing is packed; what was open is given up.

@@ -135,6 +135,17 @@ void FragmentAllocator::seal() {
   leave_filled_chunks();
 }
 
+core::Awaitable<void> FragmentAllocator::open_at(HostCluster cluster) {
+  close();
+  const HostOffset at{core::align_up(geometry_.start_of(cluster).value, chunk_)};
+  if (at.value + chunk_ > geometry_.compressed_offset_max()) co_return;
+  const HostClusters chunk = chunk_of(at);
+  const bool reserved = co_await clusters_.reserve_at(chunk);
+  if (!reserved) co_return;
+  begin_ = cursor_ = at;
+  end_ = begin_ + chunk_;
+}
+
 core::Awaitable<void> FragmentAllocator::close_if_not_lowest() {
   HostCluster from{core::align_up(clusters_.lowest_free().value, chunk_ >> geometry_.cluster_bits)};
   const HostCluster open = geometry_.cluster_of(begin_);

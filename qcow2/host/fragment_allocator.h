@@ -44,6 +44,8 @@ class FragmentAllocator {
    private:
     FragmentAllocator& fragments_;
   };
+  /// Opens the first chunk at or behind `cluster`, where it is free.
+  core::Awaitable<void> open_at(HostCluster cluster);
   /// Gives up the open space where a whole chunk is free before it.
   core::Awaitable<void> close_if_not_lowest();
   /// Gives up the open space.
