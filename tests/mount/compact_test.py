@@ -136,7 +136,7 @@ class Compact(Case):
             time.sleep(0.02 + 0.06 * number)
             process.send_signal(how)
             said = process.communicate(timeout=60)[1]
-            if how != signal.SIGKILL and process.returncode != 0:
+            if process.returncode > 0:  # not where it came before the program could say anything
                 self.assertIn("interrupted; it is sound", said)
             self.assertIn(run("qemu-img", "check", "-q", image, expect=None).returncode, (0, 3), said)
             run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", twin, image)

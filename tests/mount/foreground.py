@@ -34,7 +34,7 @@ class Foreground:
     def wait_until_live(self, ready):
         for _ in range(20 * 60 * harness.PATIENCE):
             try:
-                if ready.recv(100) == b"READY=1":
+                if b"READY=1" in ready.recv(100).split(b"\n"):
                     return
             except socket.timeout:
                 pass

@@ -68,7 +68,7 @@ class Attributes(harness.MountCase):
 
     def test_names_and_values(self):
         daemon = self.mount(self.create(MiB), "commit_interval=9", "cache_size=16m")
-        self.assertEqual(sorted(os.listxattr(daemon.disk)), sorted([STATS, COMMIT_INTERVAL, CACHE_SIZE]))
+        self.assertEqual(sorted(os.listxattr(daemon.disk)), sorted([STATS, COMMIT_INTERVAL, CACHE_SIZE, COMPACT]))
         self.assertEqual(os.getxattr(daemon.disk, COMMIT_INTERVAL), b"9")
         self.assertEqual(os.getxattr(daemon.disk, CACHE_SIZE), b"16777216")
         os.setxattr(daemon.disk, COMMIT_INTERVAL, b"7")
