@@ -18,6 +18,7 @@ from harness import KiB, MiB, QCOWFS, run
 
 STATS = "user.qcowfs.stats"
 COMMIT_INTERVAL, CACHE_SIZE = "user.qcowfs.commit_interval", "user.qcowfs.cache_size"
+COMPACT = "user.qcowfs.compact"
 
 
 def report(path):
