@@ -23,6 +23,7 @@ class FailStop {
 
   /// Remembers the first failure, and says so in the log; later ones change nothing.
   void record(const std::exception& error);
+  bool short_of_space() const { return short_of_space_; }
   /// Writes are waiting for space on the host, or are no longer.
   void set_short_of_space(bool is_short);
 

@@ -60,6 +60,8 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
   failure_.on_change([this] {
     assembler_.wake_all();
     commit_.wake_all();
+    gate_.wake_all();
+    keeper_ended_.wake_all();
   });
 }
 

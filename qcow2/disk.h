@@ -100,6 +100,7 @@ class Disk final : public core::GuestDisk {
   core::Awaitable<void> clean_once();
   bool quiet_for_long() const;
   bool must_end() const { return closing_ && movers_ == 0; }
+  core::Awaitable<void> end_background();
   core::Awaitable<void> finish();
 
   core::Engine& engine_;
@@ -138,13 +139,13 @@ class Disk final : public core::GuestDisk {
   Commit commit_;
   Admission admission_;
   GivingBack giving_back_;
-  ChangeGate gate_;  ///< a shrink has the disk to itself
+  ChangeGate gate_{failure_};  ///< a shrink has the disk to itself
   Mover mover_;
   Cleaner cleaner_;
 
-  std::uint64_t changes_ = 0;   ///< ever begun: writes, zeroes, resizes
-  ChangeGate resizes_;          ///< under way or waiting: never closed
-  bool tail_is_clean_ = false;  ///< nothing is allocated beyond the disk's end
+  std::uint64_t changes_ = 0;     ///< ever begun: writes, zeroes, resizes
+  ChangeGate resizes_{failure_};  ///< under way or waiting: never closed
+  bool tail_is_clean_ = false;    ///< nothing is allocated beyond the disk's end
   core::AsyncMutex resizing_;
   core::AsyncMutex growing_;
   bool closing_ = false;

@@ -123,13 +123,7 @@ core::Awaitable<void> Disk::close() {
     co_await backing_.close();
     co_return;
   }
-  closing_ = true;
-  while (keeper_running_ || movers_ != 0) {
-    engine_.wake_sleepers();
-    co_await keeper_ended_.wait();
-  }
-  co_await file_.retry();
-  file_.give_up();  // nobody is left who could make room and ask again
+  co_await end_background();
   try {
     co_await finish();
   } catch (const std::exception& error) {
@@ -145,6 +139,24 @@ core::Awaitable<void> Disk::close() {
   co_await commit_.join();
   co_await backing_.close();
   failure_.check();
+}
+
+// Its writes may be waiting for space: they try once more, and then nobody is left who could make room and ask again.
+core::Awaitable<void> Disk::end_background() {
+  closing_ = true;
+  bool tried = false;
+  while (keeper_running_ || movers_ != 0) {
+    engine_.wake_sleepers();
+    if (!failure_.short_of_space() || tried) {
+      co_await keeper_ended_.wait();
+      continue;
+    }
+    co_await file_.retry();
+    tried = failure_.short_of_space();
+    if (tried) file_.give_up();
+  }
+  co_await file_.retry();
+  file_.give_up();
 }
 
 core::Awaitable<void> Disk::finish() {

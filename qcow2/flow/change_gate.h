@@ -5,10 +5,13 @@
 #include <utility>
 
 #include "core/async.h"
+#include "core/engine.h"
+#include "core/fail_stop.h"
 
 namespace qcow2 {
 
 /// Any number of changes may be under way at once, or one that has the disk to itself.
+/// Errors     close() throws ENOSPC where the changes wait for space on the host, and what has failed as it was.
 /// Threads    The engine's strand.
 class ChangeGate {
  public:
@@ -28,22 +31,34 @@ class ChangeGate {
     ChangeGate* gate_;
   };
 
+  /// `failure` must outlive this.
+  explicit ChangeGate(const core::FailStop& failure) : failure_(failure) {}
+
   core::Awaitable<Pass> enter() {
     while (closed_) co_await moved_.wait();
     co_return Pass(*this);
   }
-  /// Suspends until all changes have ended; none begins until open().
+  /// Suspends until all changes have ended; none begins until open(). Where it throws, the gate is open.
   core::Awaitable<void> close() {
     closed_ = true;
-    while (passes_ != 0) co_await moved_.wait();
+    while (passes_ != 0) {
+      if (failure_.code()) {
+        open();
+        failure_.check();
+      }
+      co_await moved_.wait();
+    }
   }
   void open() {
     closed_ = false;
     moved_.wake_all();
   }
   bool busy() const { return passes_ != 0; }
+  /// What check() of `failure` says has changed.
+  void wake_all() { moved_.wake_all(); }
 
  private:
+  const core::FailStop& failure_;
   std::uint64_t passes_ = 0;
   bool closed_ = false;
   core::WaitList moved_;

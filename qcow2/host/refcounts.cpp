@@ -270,7 +270,7 @@ core::Awaitable<void> Refcounts::move_block(std::uint64_t block, HostOffset to) 
   co_await file_.write_at(to, content.span());
   co_await file_.barrier();  // ---- the copy is durable; below this line the table may name it
   table_[block] = to.value;
-  rename_block(from, to, content.span());
+  rename_block(from, to);
   const std::uint64_t first_byte = core::align_down(block * 8, sector_size);
   core::Buffer sector(sector_size);
   for (std::uint64_t at = 0; at < sector_size; at += 8) {
@@ -297,13 +297,11 @@ core::Awaitable<core::Buffer> Refcounts::pin_block(HostOffset at) {
 }
 
 // What was counted while the copy was on its way is still to be written.
-void Refcounts::rename_block(HostOffset from, HostOffset to, core::Bytes copied) {
-  for (std::uint64_t done = 0; done < copied.size(); done += slices_.slice_size()) {
+// What was counted since the copy was made is dirty, and stays so: nobody else writes blocks meanwhile.
+void Refcounts::rename_block(HostOffset from, HostOffset to) {
+  for (std::uint64_t done = 0; done < geometry_.cluster_size(); done += slices_.slice_size()) {
     slices_.rename(from + done, to + done);
-    SliceCache::Slice* const slice = slices_.find(to + done);
-    --slice->pins;
-    const core::Bytes before = copied.subspan(done, slices_.slice_size());
-    if (!std::equal(before.begin(), before.end(), slice->bytes.data())) slices_.mark_dirty(*slice);
+    --slices_.find(to + done)->pins;
   }
 }
 

@@ -82,7 +82,7 @@ class Refcounts {
   Growth plan_growth() const;
   core::Buffer new_blocks(const Growth& growth) const;
   core::Awaitable<core::Buffer> pin_block(HostOffset at);
-  void rename_block(HostOffset from, HostOffset to, core::Bytes copied);
+  void rename_block(HostOffset from, HostOffset to);
   core::Awaitable<void> link(std::uint64_t first_block, const Growth& growth, HostOffset blocks_at);
 
   core::Engine& engine_;

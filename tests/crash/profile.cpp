@@ -107,6 +107,9 @@ Profile draw_profile(std::uint64_t seed) {
   profile.open.clean_from = 4096;
   profile.open.discard = random.chance(80);
   if (!profile.snapshots && random.chance(30)) profile.habits.compactions = static_cast<unsigned>(random.between(1, 3));
+  if (!profile.snapshots && random.chance(20)) {
+    profile.habits.opening_presses = static_cast<unsigned>(random.between(1, 3));
+  }
   return profile;
 }
 

@@ -29,6 +29,7 @@ struct Habits {
   unsigned opening_whims = 0;    ///< before anything else, when little is in memory
   unsigned opening_churns = 0;   ///< reads of what is overwritten meanwhile
   unsigned opening_duels = 0;    ///< rewrites and discards of one cluster beside many flushes, at the start
+  unsigned opening_presses = 0;  ///< compactions beside writes and flushes of the tables that they move, at the start
   unsigned opening_spreads = 0;  ///< flushes beside each other, each of a new L2 table, at the start
   bool whole_sectors = false;    ///< offsets and lengths are multiples of 512
 };

@@ -116,7 +116,8 @@ std::string live_again(const CrashState& state, const Walk& walk, const Profile&
   Habits habits = profile.habits;
   habits.operations = life.only_open ? 0 : 5;
   habits.actors = life.only_open ? 0 : 2;
-  habits.opening_whims = habits.opening_churns = habits.opening_duels = habits.opening_spreads = 0;
+  habits.opening_whims = habits.opening_churns = habits.opening_duels = habits.opening_spreads =
+      habits.opening_presses = 0;
   habits.whole_sectors = true;
   auto machine =
       std::make_unique<Machine>(seed, profile, Image(state.image.begin(), state.image.end()), History::of(walk));

@@ -65,6 +65,7 @@ core::Awaitable<void> Guest::live() {
     for (unsigned i = 0; i < habits_.opening_churns; ++i) co_await churn();
     for (unsigned i = 0; i < habits_.opening_duels; ++i) co_await duel();
     for (unsigned i = 0; i < habits_.opening_spreads; ++i) co_await spread();
+    for (unsigned i = 0; i < habits_.opening_presses; ++i) co_await press();
   } catch (const std::exception& error) {
     failure_ = core::describe(error);
     co_return;
@@ -288,6 +289,43 @@ core::Awaitable<void> Guest::spread() {
   const std::uint64_t first = random_.below(tables - 2);
   for (std::uint64_t i = 0; i < 3; ++i) writers.spawn(write_and_flush((first + i) * per_table));
   co_await writers.join();
+}
+
+// Tables that lie behind what is discarded then: they move while others are named in them.
+core::Awaitable<void> Guest::press() {
+  const std::uint64_t clusters = std::min(disk_.size(), habits_.area) / cluster();
+  const Range all{0, clusters * cluster()};
+  if (clusters < 3 || !is_free(all)) co_return;
+  const Range discarded{0, clusters / 3 * 2 * cluster()};
+  const Range kept{discarded.end, all.end};
+  {
+    const Lock lock(*this, all);
+    for (std::uint64_t at = 0; at < all.end; at += cluster()) {
+      const Range range{at, at + cluster()};
+      const core::SharedBytes bytes = draw_bytes(cluster(), random_.between(4, 8));
+      co_await write_bytes(range, bytes);
+      if (random_.chance(10)) co_await flush();
+    }
+    co_await flush();
+    co_await discard_range(discarded);
+    co_await flush();
+  }
+  core::TaskGroup actors(engine_.executor());
+  actors.spawn(compact());
+  for (int i = 0; i < 2; ++i) actors.spawn(overwrite_until_compacted(kept));
+  co_await actors.join();
+}
+
+core::Awaitable<void> Guest::overwrite_until_compacted(Range among) {
+  const std::uint64_t clusters = (among.end - among.begin) / cluster();
+  for (int i = 0; i < 20 && (compacting_ || i == 0); ++i) {
+    const std::uint64_t at = among.begin + random_.below(clusters) * cluster();
+    const Range range{at, at + cluster()};
+    if (!is_free(range)) continue;
+    const Lock lock(*this, range);
+    co_await write_range(range);
+    if (random_.chance(70)) co_await flush();
+  }
 }
 
 core::Awaitable<void> Guest::write_and_flush(std::uint64_t at) {

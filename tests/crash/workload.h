@@ -49,6 +49,8 @@ class Guest {
   core::Awaitable<void> trample(Range range);
   core::Awaitable<void> commit_often(Range range);
   core::Awaitable<void> spread();
+  core::Awaitable<void> press();
+  core::Awaitable<void> overwrite_until_compacted(Range among);
   core::Awaitable<void> write_and_flush(std::uint64_t at);
   core::Awaitable<void> flush_storm();
   core::Awaitable<void> compact();

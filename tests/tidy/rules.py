@@ -156,6 +156,15 @@ def pragma_once(path, text):
         yield 1, "no #pragma once"
 
 
+def own_header_first(path, text):
+    """Which proves that the header includes what it needs."""
+    if is_cpp(path) and not is_header(path):
+        own = path.removesuffix(".cpp") + ".h"
+        includes = [match.group(2) for match in INCLUDE.finditer(blank_strings_kept(text))]
+        if own in includes[1:]:
+            yield 1, f'"{own}" comes first'
+
+
 def coroutines(path, text):
     """g++ 12 destroys some temporaries of a full expression with a co_await in it twice. What is known to be
     safe in the arguments of an awaited call: names, literals and single-value casts."""
@@ -246,7 +255,7 @@ def is_aggregate(items, index):
     return before is None or isinstance(before, Token) and before.text == ","
 
 
-PER_FILE = [layering, columns, white_space, length, banned_words, pragma_once, coroutines]
+PER_FILE = [layering, columns, white_space, length, banned_words, pragma_once, own_header_first, coroutines]
 
 
 def check_file(path, text):

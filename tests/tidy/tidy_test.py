@@ -116,6 +116,11 @@ class Form(Case):
         self.assertEqual(rules.check_file("core/a.h", "// What it is.\n#pragma once\n"), [])
         self.assertEqual(rules.check_file("core/a.cpp", "int a();\n"), [])
 
+    def test_the_own_header_comes_first(self):
+        self.assert_caught("core/a.cpp", '#include <map>\n\n#include "core/a.h"\n', "comes first")
+        self.assert_clean("core/a.cpp", '// Why.\n#include "core/a.h"\n\n#include <map>\n')
+        self.assert_clean("core/a.cpp", '#include <map>\n\n#include "core/b.h"\n')
+
     def test_banned_words(self):
         for word in rules.BANNED:
             with self.subTest(word=word):
