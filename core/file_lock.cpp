@@ -1,14 +1,18 @@
 // QEMU's protocol. Byte 100 + i, read-locked, says "I use permission i"; byte 200 + i says "I let nobody else
 // use it". Whoever comes sets its own bytes first and looks at the others' afterwards: of two that come at
-// once at least one sees the other. Nobody ever takes a write lock; asking whether one could be had tells
-// whether somebody is there.
+// once at least one sees the other, and of several maybe each another one: so who is refused gives its own bytes
+// up and comes again, at a moment of its own. Nobody ever takes a write lock; asking whether one could be had
+// tells whether somebody is there.
 #include "core/file_lock.h"
 
 #include <fcntl.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <random>
 #include <span>
+#include <thread>
 
 #include "core/error.h"
 #include "core/lock_holders.h"
@@ -47,29 +51,48 @@ constexpr off_t last_byte = unshared_base + resize;
            (who.empty() ? "another program (QEMU or another qcowfs)" : who + "; close or unmount it there first"));
 }
 
-void hold(int descriptor, off_t at, const std::string& path) {
+bool hold(int descriptor, off_t at, const std::string& path) {
   struct flock request = one_byte(F_RDLCK, at);
-  if (::fcntl(descriptor, F_OFD_SETLK, &request) == 0) return;
-  if (errno == EAGAIN || errno == EACCES) refuse(descriptor, path);
+  if (::fcntl(descriptor, F_OFD_SETLK, &request) == 0) return true;
+  if (errno == EAGAIN || errno == EACCES) return false;
   fail_errno(errno, path + ": cannot lock the image");
 }
 
-void expect_free(int descriptor, off_t at, const std::string& path) {
+bool is_free(int descriptor, off_t at, const std::string& path) {
   struct flock request = one_byte(F_WRLCK, at);
   if (::fcntl(descriptor, F_OFD_GETLK, &request) != 0) fail_errno(errno, path + ": cannot lock the image");
-  if (request.l_type != F_UNLCK) refuse(descriptor, path);
+  return request.l_type == F_UNLCK;
+}
+
+bool try_to_lock(int descriptor, Access access, const std::string& path) {
+  const std::span<const Permission> used =
+      access == Access::read_write ? std::span<const Permission>(used_by_writer) : used_by_reader;
+  bool alone = true;
+  for (const Permission permission : used) alone = alone && hold(descriptor, used_base + permission, path);
+  for (const Permission permission : never_shared) alone = alone && hold(descriptor, unshared_base + permission, path);
+
+  for (const Permission permission : used) alone = alone && is_free(descriptor, unshared_base + permission, path);
+  for (const Permission permission : never_shared) alone = alone && is_free(descriptor, used_base + permission, path);
+  return alone;
+}
+
+void give_up(int descriptor) {
+  struct flock request = one_byte(F_UNLCK, first_byte);
+  request.l_len = last_byte + 1 - first_byte;
+  ::fcntl(descriptor, F_OFD_SETLK, &request);
 }
 
 }  // namespace
 
 void lock_image(int descriptor, Access access, const std::string& path) {
-  const std::span<const Permission> used =
-      access == Access::read_write ? std::span<const Permission>(used_by_writer) : used_by_reader;
-  for (const Permission permission : used) hold(descriptor, used_base + permission, path);
-  for (const Permission permission : never_shared) hold(descriptor, unshared_base + permission, path);
-
-  for (const Permission permission : used) expect_free(descriptor, unshared_base + permission, path);
-  for (const Permission permission : never_shared) expect_free(descriptor, used_base + permission, path);
+  constexpr int attempts = 10;
+  std::minstd_rand random(std::random_device{}());
+  std::uniform_int_distribution<int> milliseconds(5, 45);
+  for (int attempt = 1; !try_to_lock(descriptor, access, path); ++attempt) {
+    if (attempt == attempts) refuse(descriptor, path);
+    give_up(descriptor);
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds(random)));
+  }
 }
 
 }  // namespace core

@@ -7,7 +7,8 @@
 
 namespace core {
 
-/// Locks the open file behind `descriptor`, or throws image_locked with one line that names `path`.
+/// Locks the open file behind `descriptor`, or throws image_locked with one line that names `path`: after a quarter
+/// of a second, for who looks at the same moment may go away again. Blocks for as long.
 ///
 /// Ownership  The locks belong to the open file description: they are held until the last duplicate of
 /// `descriptor`

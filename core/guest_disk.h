@@ -55,6 +55,8 @@ class GuestDisk {
   /// Settings that may change at any time; a disk without them ignores that. `bytes` bound what is held in memory.
   virtual void set_commit_interval(std::chrono::milliseconds) {}
   virtual void set_cache_size(std::uint64_t /*bytes*/) {}
+  virtual void set_workers(std::size_t /*threads*/) {}
+  virtual void set_cleaning(Cleaning) {}
   /// Flushes, gives everything back and refuses what comes later. Must be called once before destruction.
   virtual Awaitable<void> close() = 0;
 };

@@ -24,6 +24,7 @@ Awaitable<bool> PatientFile::punch(FileOffset at, std::uint64_t length) {
   bool blank = false;
   auto step = [&]() -> Awaitable<void> { blank = co_await file_.punch(at, length); };
   co_await change(step());
+  if (blank) punched_bytes_ += length;
   co_return blank;
 }
 

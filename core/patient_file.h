@@ -39,6 +39,7 @@ class PatientFile final : public BlockFile {
   Awaitable<void> truncate(std::uint64_t size) override { return change(file_.truncate(size)); }
   Awaitable<bool> reserve(FileOffset at, std::uint64_t length) override { return file_.reserve(at, length); }
   Awaitable<bool> punch(FileOffset at, std::uint64_t length) override;
+  std::uint64_t punched_bytes() const { return punched_bytes_; }  ///< that the host took back
 
  private:
   Awaitable<void> change(Awaitable<void> step);
@@ -48,6 +49,7 @@ class PatientFile final : public BlockFile {
   BlockFile& file_;
   FailStop& health_;
   bool patient_ = false;
+  std::uint64_t punched_bytes_ = 0;
   std::size_t waiting_ = 0;   // for space
   std::size_t retrying_ = 0;  // had waited, and try once more
   WaitList space_;

@@ -8,8 +8,10 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 #include "core/unique_function.h"
 
@@ -21,19 +23,29 @@ class WorkerPool {
   virtual ~WorkerPool() = default;
   virtual void submit(UniqueFunction job) = 0;
   virtual std::size_t size() const = 0;  ///< jobs that can run at the same time
+  /// For the jobs to come. A pool without threads ignores it.
+  virtual void resize(std::size_t /*threads*/) {}
 };
 
 /// Real threads. The destructor waits for the jobs that were submitted.
+/// Threads    submit() and resize() are called by one at a time: on the engine.
 class ThreadPool final : public WorkerPool {
  public:
-  explicit ThreadPool(std::size_t threads) : threads_(threads), pool_(threads) {}
-  ~ThreadPool() override { pool_.join(); }
-  void submit(UniqueFunction job) override { boost::asio::post(pool_, std::move(job)); }
+  explicit ThreadPool(std::size_t threads)
+      : threads_(threads), pool_(std::make_unique<boost::asio::thread_pool>(threads)) {}
+  ~ThreadPool() override { pool_->join(); }
+  void submit(UniqueFunction job) override { boost::asio::post(*pool_, std::move(job)); }
   std::size_t size() const override { return threads_; }
+  void resize(std::size_t threads) override {
+    auto outgrown = std::exchange(pool_, std::make_unique<boost::asio::thread_pool>(threads));
+    threads_ = threads;
+    // A new thread waits until the old ones have done what they were given: the engine must not.
+    boost::asio::post(*pool_, [old = std::move(outgrown)] { old->join(); });
+  }
 
  private:
   std::size_t threads_;
-  boost::asio::thread_pool pool_;
+  std::unique_ptr<boost::asio::thread_pool> pool_;
 };
 
 /// Evaluates job() on the pool and resumes on the caller's executor with its value or its exception. `job` must own,

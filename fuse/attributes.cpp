@@ -1,5 +1,6 @@
 #include "fuse/attributes.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <optional>
@@ -13,15 +14,18 @@ namespace {
 constexpr std::string_view prefix = "user.qcowfs.";
 constexpr std::string_view commit_interval_name = "user.qcowfs.commit_interval";
 constexpr std::string_view cache_size_name = "user.qcowfs.cache_size";
+constexpr std::string_view workers_name = "user.qcowfs.workers";
+constexpr std::string_view clean_name = "user.qcowfs.clean";
+constexpr std::string_view settings[] = {commit_interval_name, cache_size_name, workers_name, clean_name};
 
 }  // namespace
 
 std::string Attributes::list() const {
   std::string names;
-  for (const std::string_view name : {statistics_name, commit_interval_name, cache_size_name, compaction_name}) {
-    names += name;
-    names += '\0';
-  }
+  const auto add = [&names](std::string_view name) { names.append(name).push_back('\0'); };
+  add(statistics_name);
+  for (const std::string_view name : settings) add(name);
+  add(compaction_name);
   return names;
 }
 
@@ -33,6 +37,10 @@ int Attributes::get(std::string_view name, std::string& value) const {
     value = std::to_string(status.commit_interval_ms / 1000);
   } else if (name == cache_size_name) {
     value = std::to_string(status.cache_size);
+  } else if (name == workers_name) {
+    value = std::to_string(status.workers);
+  } else if (name == clean_name) {
+    value = name_of(status.cleaning);
   } else if (name == compaction_name) {
     value = compaction_.text();
   } else {
@@ -46,21 +54,18 @@ int Attributes::set(std::string_view name, const std::string& value) {
   if (name == statistics_name) return EPERM;
   if (name == compaction_name) return disk_.read_only() ? EROFS : compaction_.set(value);
   if (!name.starts_with(prefix)) return EOPNOTSUPP;
+  if (std::find(std::begin(settings), std::end(settings), name) == std::end(settings)) return EINVAL;
   MountOptions options;
   try {
-    if (name == commit_interval_name || name == cache_size_name) {
-      apply_mount_option(options, std::string(name.substr(prefix.size())) + "=" + value);
-    }
+    apply_mount_option(options, std::string(name.substr(prefix.size())) + "=" + value);
   } catch (const UsageError&) {
     return EINVAL;
   }
-  if (options.commit_interval_seconds) {
-    disk_.set_commit_interval(std::chrono::seconds(*options.commit_interval_seconds));
-  } else if (options.cache_size) {
-    disk_.set_cache_size(*options.cache_size);
-  } else {
-    return EINVAL;
-  }
+  using std::chrono::seconds;
+  if (options.commit_interval_seconds) disk_.set_commit_interval(seconds(*options.commit_interval_seconds));
+  if (options.cache_size) disk_.set_cache_size(*options.cache_size);
+  if (options.workers) disk_.set_workers(*options.workers);
+  if (options.clean) disk_.set_cleaning(*options.clean);
   return 0;
 }
 

@@ -70,9 +70,11 @@ bool on_or_off(std::string_view name, const std::string& value) {
   return value == "on";
 }
 
-std::string cleaning(const std::string& value) {
-  if (value != "off" && value != "idle" && value != "on") reject("clean", value, "off, idle or on");
-  return value;
+core::Cleaning cleaning(const std::string& value) {
+  for (const core::Cleaning known : {core::Cleaning::off, core::Cleaning::idle, core::Cleaning::on}) {
+    if (value == name_of(known)) return known;
+  }
+  reject("clean", value, "off, idle or on");
 }
 
 std::string image_format(const std::string& value) {

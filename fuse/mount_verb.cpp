@@ -57,8 +57,7 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   if (options.wide_window) image.window = qcow2::Window::wide;
   image.cache_size = options.cache_size.value_or(image.cache_size);
   image.discard = options.discard;
-  if (options.clean == "off") image.clean = qcow2::Cleaning::off;
-  if (options.clean == "on") image.clean = qcow2::Cleaning::on;
+  image.clean = options.clean.value_or(image.clean);
   if (options.commit_interval_seconds) image.commit_interval_ms = *options.commit_interval_seconds * 1000;
   return image;
 }

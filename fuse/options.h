@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/direct_file.h"
+#include "core/disk_status.h"
 
 namespace fuse {
 
@@ -49,9 +50,9 @@ struct MountOptions {
   std::optional<std::uint64_t> cache_size;  ///< bytes
   std::optional<unsigned> workers;          ///< as many as processors, where nothing is said
   std::optional<unsigned> commit_interval_seconds;
-  std::string clean;     ///< off, idle or on; empty: idle
-  bool discard = true;   ///< gives the host back what nobody uses, while mounted too
-  std::string log_file;  ///< empty: syslog, or stderr in the foreground
+  std::optional<core::Cleaning> clean;  ///< idle, where nothing is said
+  bool discard = true;                  ///< gives the host back what nobody uses, while mounted too
+  std::string log_file;                 ///< empty: syslog, or stderr in the foreground
 
   std::optional<std::uint64_t> create_size;  ///< bytes of the disk, where the image does not exist
   bool over_non_empty = false;               ///< the mount point may hold files: no warning

@@ -43,6 +43,11 @@ std::string status_json(const core::GuestDisk& disk, const core::DiskStatus& sta
   report["cache-misses"] = status.cache_misses;
   report["cache-size"] = status.cache_size;
   report["commit-interval-seconds"] = static_cast<double>(status.commit_interval_ms) / 1000;
+  report["workers"] = status.workers;
+  report["cleaning"] = core::name_of(status.cleaning);
+  report["compacting"] = status.compacting;
+  report["moved-bytes"] = status.moved_bytes;
+  report["given-back-bytes"] = status.given_back_bytes;
   report["failure"] = disk.failure() ? disk.failure().message() : "";
   report["requests"] = std::move(requests);
   return json::serialize(report);

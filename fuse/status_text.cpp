@@ -91,6 +91,10 @@ constexpr Metric metrics[] = {
     {"cache-hits", "qcowfs_cache_hits_total", "counter", "Compressed clusters that were in memory when read."},
     {"cache-misses", "qcowfs_cache_misses_total", "counter", "Compressed clusters that were decompressed."},
     {"cache-size", "qcowfs_cache_size_bytes", "gauge", "The setting cache_size."},
+    {"workers", "qcowfs_workers", "gauge", "Threads that compress."},
+    {"moved-bytes", "qcowfs_moved_bytes_total", "counter", "Bytes that cleaning and compaction have copied."},
+    {"given-back-bytes", "qcowfs_given_back_bytes_total", "counter",
+     "Bytes of the image's file given back to the host."},
     {"commit-interval-seconds", "qcowfs_commit_interval_seconds", "gauge", "The setting commit_interval."},
 };
 
@@ -154,6 +158,10 @@ std::string status_for_people(const json::value& report, const std::optional<jso
   text += "commits    " +
           formatted("%.0f, every %.0f s\n", number_in(report, "commits"), number_in(report, "commit-interval-seconds"));
   text += "cache      " + in_units(number_in(report, "cache-size")) + "; in it: " + hits(report) + "\n";
+  text += "cleaning   " + std::string(report.at("cleaning").as_string()) +
+          (report.at("compacting").as_bool() ? ", being compacted" : "") + "; moved " +
+          in_units(number_in(report, "moved-bytes")) + ", gave back " +
+          in_units(number_in(report, "given-back-bytes")) + "\n";
   if (!failure.empty()) text += "FAILURE    " + failure + "\n";
   return text + request_rows(report, before);
 }

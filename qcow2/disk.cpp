@@ -62,6 +62,7 @@ Disk::Disk(core::Engine& engine, core::BlockFile& file, const Header& header, co
     commit_.wake_all();
     gate_.wake_all();
     keeper_ended_.wake_all();
+    cleaning_set_.wake_all();
   });
 }
 

@@ -61,6 +61,8 @@ class Disk final : public core::GuestDisk {
   core::DiskStatus status() const override;
   void set_commit_interval(std::chrono::milliseconds interval) override;
   void set_cache_size(std::uint64_t bytes) override;
+  void set_workers(std::size_t threads) override;
+  void set_cleaning(Cleaning cleaning) override;
 
   core::Awaitable<void> read(core::DiskOffset at, core::MutableBytes target) override;
   core::Awaitable<void> write(core::DiskOffset at, core::SharedBytes payload) override;
@@ -153,6 +155,7 @@ class Disk final : public core::GuestDisk {
   unsigned movers_ = 0;  ///< the cleaner and compactions, which need the keeper until they end
   bool compacting_ = false;
   core::WaitList keeper_ended_;
+  core::WaitList cleaning_set_;
 };
 
 }  // namespace qcow2

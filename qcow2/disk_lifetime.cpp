@@ -14,10 +14,10 @@ namespace qcow2 {
 void Disk::start() {
   if (options_.read_only) return;
   file_.be_patient();
-  encoder_.start();
+  encoder_.add_lanes();
   keeper_running_ = true;
   boost::asio::co_spawn(engine_.executor(), keep_committing(), core::Supervised{"background commits"});
-  if (options_.clean == Cleaning::off || !surveyed_) return;
+  if (!surveyed_) return;
   ++movers_;
   boost::asio::co_spawn(engine_.executor(), keep_clean(), core::Supervised{"cleaning"});
 }
@@ -66,9 +66,13 @@ core::Awaitable<void> Disk::commit_or_tidy_up(bool due) {
 
 core::Awaitable<void> Disk::keep_clean() {
   while (!closing_ && !failure_.failed()) {
+    if (options_.clean == Cleaning::off) {
+      co_await cleaning_set_.wait();
+      continue;
+    }
     const std::chrono::milliseconds tick(std::max(options_.commit_interval_ms / 4, 1u));
     co_await engine_.sleep_for(tick);
-    if (closing_ || compacting_ || !cleaner_.due()) continue;
+    if (closing_ || compacting_ || options_.clean == Cleaning::off || !cleaner_.due()) continue;
     try {
       co_await clean_once();
     } catch (const std::exception& error) {
@@ -84,7 +88,7 @@ core::Awaitable<void> Disk::clean_once() {
   if (!always && !quiet_for_long()) co_return;
   const std::uint64_t changes = changes_;
   const auto cancelled = [this, always, changes] {
-    return closing_ || compacting_ || (!always && changes_ != changes);
+    return closing_ || compacting_ || options_.clean == Cleaning::off || (!always && changes_ != changes);
   };
   const std::function<bool()> must_stop = cancelled;
   co_await cleaner_.a_round(always ? limits::cleaning_pause : 0, must_stop);
@@ -147,6 +151,7 @@ core::Awaitable<void> Disk::end_background() {
   bool tried = false;
   while (keeper_running_ || movers_ != 0) {
     engine_.wake_sleepers();
+    cleaning_set_.wake_all();
     if (!failure_.short_of_space() || tried) {
       co_await keeper_ended_.wait();
       continue;

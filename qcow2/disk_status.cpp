@@ -13,12 +13,27 @@ core::DiskStatus Disk::status() const {
   status.cache_misses = reader_.decoded_misses();
   status.cache_size = options_.cache_size;
   status.commit_interval_ms = options_.commit_interval_ms;
+  status.workers = engine_.pool().size();
+  status.cleaning = surveyed_ && !options_.read_only ? options_.clean : Cleaning::off;
+  status.compacting = compacting_;
+  status.moved_bytes = mover_.moved_bytes();
+  status.given_back_bytes = file_.punched_bytes();
   return status;
 }
 
 void Disk::set_commit_interval(std::chrono::milliseconds interval) {
   options_.commit_interval_ms = static_cast<unsigned>(interval.count());
   engine_.wake_sleepers();  // they count by the old one
+}
+
+void Disk::set_workers(std::size_t threads) {
+  engine_.pool().resize(threads);
+  if (!options_.read_only && !closing_) encoder_.add_lanes();
+}
+
+void Disk::set_cleaning(Cleaning cleaning) {
+  options_.clean = cleaning;
+  cleaning_set_.wake_all();
 }
 
 void Disk::set_cache_size(std::uint64_t bytes) {

@@ -14,8 +14,7 @@
 
 namespace qcow2 {
 
-/// When the background cleaner works: never, while nobody writes, or at any time, a part of it.
-enum class Cleaning { off, idle, on };
+using core::Cleaning;
 
 struct ImageOptions {
   bool read_only = false;

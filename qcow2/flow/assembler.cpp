@@ -28,8 +28,9 @@ Assembler::Assembler(core::Engine& engine, core::FailStop& failure, const Geomet
       geometry_(geometry),
       dirty_bytes_max_(dirty_bytes_max),
       gathering_bytes_max_(share_for_gathering(dirty_bytes_max, geometry.cluster_size())),
-      gathering_clusters_max_(limits::gathering_reserve_max >> geometry.cluster_bits),
-      pressure_step_(engine.pool().size() * limits::lane_bytes) {}
+      gathering_clusters_max_(limits::gathering_reserve_max >> geometry.cluster_bits) {}
+
+std::uint64_t Assembler::pressure_step() const { return engine_.pool().size() * limits::lane_bytes; }
 
 void Assembler::set_dirty_bytes_max(std::uint64_t bytes) {
   dirty_bytes_max_ = bytes;
@@ -117,7 +118,7 @@ void Assembler::relieve_pressure() {
   if (gathering_bytes_ <= gathering_bytes_max_ && gathering_by_age_.size() <= gathering_clusters_max_) return;
   std::uint64_t bytes = 0;
   auto oldest = gathering_by_age_.begin();
-  while (bytes < pressure_step_ && oldest != gathering_by_age_.end()) {
+  while (bytes < pressure_step() && oldest != gathering_by_age_.end()) {
     const GuestCluster cluster = oldest->second;
     ++oldest;
     seal(cluster);

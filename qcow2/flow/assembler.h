@@ -108,6 +108,7 @@ class Assembler {
   void seal(GuestCluster cluster);
   void seal_older_than(std::uint64_t born);
   void relieve_pressure();
+  std::uint64_t pressure_step() const;
   void drop_gathering(Dirty& dirty);
   void finish(std::uint64_t born, std::uint64_t charge);
   bool all_placed_or_put_back(std::uint64_t until, std::uint64_t since) const;
@@ -118,7 +119,6 @@ class Assembler {
   std::uint64_t dirty_bytes_max_;
   std::uint64_t gathering_bytes_max_;
   std::uint64_t gathering_clusters_max_;
-  std::uint64_t pressure_step_;
   std::uint64_t dirty_bytes_ = 0;      ///< the charges of all layers
   std::uint64_t gathering_bytes_ = 0;  ///< of those being gathered
   std::uint64_t next_born_ = 1;

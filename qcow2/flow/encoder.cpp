@@ -28,10 +28,10 @@ struct Encoder::Work {
 Encoder::Encoder(core::Engine& engine, Rooms rooms, const Geometry& geometry, std::uint32_t version)
     : engine_(engine), rooms_(rooms), geometry_(geometry), version_(version) {}
 
-void Encoder::start() {
+void Encoder::add_lanes() {
   // Twice the processors, and some more that wait for the disk.
-  const std::size_t count = 2 * engine_.pool().size() + 2;
-  for (std::size_t i = 0; i < count; ++i) {
+  const std::size_t wanted = 2 * engine_.pool().size() + 2;
+  while (lanes_ < wanted) {
     ++lanes_;
     boost::asio::co_spawn(engine_.executor(), lane(), core::Supervised{"encoder lane"});
   }

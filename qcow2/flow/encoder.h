@@ -36,7 +36,8 @@ class Encoder {
 
   Encoder(core::Engine& engine, Rooms rooms, const Geometry& geometry, std::uint32_t version);
 
-  void start();
+  /// As many as the workers need; more workers later need more. Lanes that are too many by then stay.
+  void add_lanes();
   /// Compressed or not, but for zeros and for what was written over in place.
   std::uint64_t clusters_placed() const { return clusters_placed_; }
   /// The assembler must be closed; completes when the last lane has ended.

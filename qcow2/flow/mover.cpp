@@ -78,6 +78,7 @@ core::Awaitable<void> Mover::place(Work& work) {
   // No suspension from here on. What the guest has written or discarded meanwhile is newer.
   if (now == resident.entry) {
     rooms_.map.set(resident.guest, entry);
+    moved_bytes_ += work.length;
   } else {
     rooms_.map.lose(decode_l2_entry(entry, geometry_, version_));
   }

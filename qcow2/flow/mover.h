@@ -48,6 +48,7 @@ class Mover {
   /// `recompressor` is not null, fragments become what it makes of them if that is shorter.
   /// Memory   All of them at once: the caller gives few.
   core::Awaitable<void> move(std::vector<Resident> residents, std::uint64_t disk_size, const Codec* recompressor);
+  std::uint64_t moved_bytes() const { return moved_bytes_; }
 
  private:
   struct Work;
@@ -59,6 +60,7 @@ class Mover {
   Rooms rooms_;
   Geometry geometry_;
   std::uint32_t version_;
+  std::uint64_t moved_bytes_ = 0;
 };
 
 }  // namespace qcow2

@@ -11,6 +11,7 @@ QCOWFS_SEED         of everything random; the moment of the kill is still the sc
 """
 
 import ctypes
+import errno
 import json
 import os
 import random
@@ -60,7 +61,7 @@ class Disk:
 class Writers:
     """Threads that change the disk until they are told to stop or the daemon has died under them."""
 
-    def __init__(self, disk, path, source):
+    def __init__(self, disk, path, source, compacting=False):
         self.disk = disk
         self.recorder = disk.recorder
         self.stop = threading.Event()
@@ -70,7 +71,10 @@ class Writers:
         self.hot = source.randrange(disk.sectors // 2)  # rewritten most
         self.fd = os.open(path, os.O_RDWR)
         self.direct_fd = os.open(path, os.O_RDWR | os.O_DIRECT)
+        self.path = path
         bodies = [self.write_in_turn, self.write_in_turn, self.write_in_batches]
+        if compacting:
+            bodies.append(self.compact_again_and_again)
         self.threads = [threading.Thread(target=self.live, args=[body, random.Random(source.random())])
                         for body in bodies]
         for thread in self.threads:
@@ -124,6 +128,15 @@ class Writers:
                 raise OSError(ctypes.get_errno(), "fallocate")
 
         self.recorder.write(history.ZERO, first, count, punch)
+
+    def compact_again_and_again(self, source):
+        while not self.stop.is_set():
+            try:
+                os.setxattr(self.path, "user.qcowfs.compact", source.choice([b"on", b"on", b"9"]))
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+            time.sleep(source.uniform(0, 0.02))
 
     def write_in_batches(self, source):
         queue = aio.Queue(BATCH)
@@ -190,6 +203,7 @@ class KillCase(harness.MountCase):
             options.append("cache_size=1m")
         if source.random() < 0.3:
             options.append("direct=off")
+        options.append(f"clean={source.choice(['off', 'idle', 'on'])}")
         return options
 
     def check_crashed(self, image):
@@ -226,7 +240,7 @@ class Kill(KillCase):
         print(f"QCOWFS_SEED={SEED} QCOWFS_KILL_ROUNDS={ROUNDS}", flush=True)
         source = random.Random(SEED)
         started = time.monotonic()
-        self.totals = {"writes": 0, "syncs": 0, "cut off": 0, "during an unmount": 0}
+        self.totals = {"writes": 0, "syncs": 0, "cut off": 0, "during an unmount": 0, "during a compaction": 0}
         disk = None
         for number in range(ROUNDS):
             if number % ROUNDS_PER_IMAGE == 0:
@@ -250,7 +264,9 @@ class Kill(KillCase):
         daemon = foreground.Foreground(self, disk.image, self.point, *self.options(source))
         # Every sector of the round before is judged here, or was judged by QEMU and must not differ from that.
         self.judge_data(disk, harness.read_at(daemon.disk, 0, disk.size))
-        writers = Writers(disk, daemon.disk, source)
+        compacting = source.random() < 0.4
+        writers = Writers(disk, daemon.disk, source, compacting)
+        self.totals["during a compaction"] += compacting
         try:
             for _ in range(source.choice([0, 1, 3, 10, 30, 60, 100])):
                 if not writers.acknowledged.acquire(timeout=0.2):

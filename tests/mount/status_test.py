@@ -18,6 +18,7 @@ from harness import KiB, MiB, QCOWFS, run
 
 STATS = "user.qcowfs.stats"
 COMMIT_INTERVAL, CACHE_SIZE = "user.qcowfs.commit_interval", "user.qcowfs.cache_size"
+WORKERS, CLEAN = "user.qcowfs.workers", "user.qcowfs.clean"
 COMPACT = "user.qcowfs.compact"
 
 
@@ -69,7 +70,8 @@ class Attributes(harness.MountCase):
 
     def test_names_and_values(self):
         daemon = self.mount(self.create(MiB), "commit_interval=9", "cache_size=16m")
-        self.assertEqual(sorted(os.listxattr(daemon.disk)), sorted([STATS, COMMIT_INTERVAL, CACHE_SIZE, COMPACT]))
+        names = [STATS, COMMIT_INTERVAL, CACHE_SIZE, WORKERS, CLEAN, COMPACT]
+        self.assertEqual(sorted(os.listxattr(daemon.disk)), sorted(names))
         self.assertEqual(os.getxattr(daemon.disk, COMMIT_INTERVAL), b"9")
         self.assertEqual(os.getxattr(daemon.disk, CACHE_SIZE), b"16777216")
         os.setxattr(daemon.disk, COMMIT_INTERVAL, b"7")
@@ -78,7 +80,8 @@ class Attributes(harness.MountCase):
         self.assertEqual(os.getxattr(daemon.disk, CACHE_SIZE), b"8388608")
         for name, value in ((COMMIT_INTERVAL, b"0"), (COMMIT_INTERVAL, b"x"), (COMMIT_INTERVAL, b""),
                             (COMMIT_INTERVAL, b"99999999"), (CACHE_SIZE, b"1"), (CACHE_SIZE, b"-1m"),
-                            (CACHE_SIZE, b"8m\0"), ("user.qcowfs.nonsense", b"1"), ("user.qcowfs.level", b"9")):
+                            (CACHE_SIZE, b"8m\0"), (WORKERS, b"0"), (WORKERS, b"all"), (CLEAN, b"sometimes"),
+                            ("user.qcowfs.nonsense", b"1"), ("user.qcowfs.level", b"9")):
             self.refused_with(errno.EINVAL, os.setxattr, daemon.disk, name, value)
         self.refused_with(errno.EPERM, os.setxattr, daemon.disk, STATS, b"{}")
         self.refused_with(errno.EOPNOTSUPP, os.setxattr, daemon.disk, "user.other", b"1")
@@ -112,6 +115,44 @@ class Attributes(harness.MountCase):
             if size == b"1m":
                 self.assertLess(report(daemon.disk)["dirty-bytes"], 3 * MiB)
         self.assert_same_bytes(daemon.disk, twin)
+        daemon.unmount()
+        self.judge(image, twin)
+
+    def test_workers_may_become_more_and_fewer_amid_writes(self):
+        image = self.create(64 * MiB)
+        twin = self.twin(64 * MiB)
+        daemon = self.mount(image, "workers=2")
+        for number, workers in enumerate((b"1", b"5", b"2")):
+            for disk in (daemon.disk, twin):
+                harness.write_at(disk, number * 20 * MiB + 777, content.mixed(20 * MiB, number))
+            os.setxattr(daemon.disk, WORKERS, workers)
+            self.assertEqual(os.getxattr(daemon.disk, WORKERS), workers)
+            self.assertEqual(report(daemon.disk)["workers"], int(workers))
+        self.assert_same_bytes(daemon.disk, twin)
+        daemon.unmount()
+        self.judge(image, twin)
+
+    def test_cleaning_can_be_turned_on_and_off(self):
+        image = self.create(160 * MiB)
+        twin = self.twin(160 * MiB)
+        daemon = self.mount(image, "clean=off", "commit_interval=1")
+        for disk in (daemon.disk, twin):
+            for number in range(160):  # fragments shorter than a block
+                harness.write_at(disk, number * MiB, content.text(4 * KiB, number) * 256)
+        harness.fsync(daemon.disk)
+        for disk in (daemon.disk, twin):
+            for number in range(0, 160 * MiB, 256 * KiB):  # what is left lies scattered
+                harness.punch(disk, number, 192 * KiB)
+        harness.fsync(daemon.disk)
+        time.sleep(2)
+        said = report(daemon.disk)
+        self.assertEqual((said["cleaning"], said["moved-bytes"], said["compacting"]), ("off", 0, False))
+        os.setxattr(daemon.disk, CLEAN, b"on")
+        harness.wait_for(lambda: report(daemon.disk)["moved-bytes"] > 0, 60)
+        harness.wait_for(lambda: report(daemon.disk)["given-back-bytes"] > 0, 60)
+        self.assertRegex(run(QCOWFS, "status", daemon.point).stdout, r"(?m)^cleaning +on; moved .*, gave back ")
+        os.setxattr(daemon.disk, CLEAN, b"off")
+        self.assertEqual(report(daemon.disk)["cleaning"], "off")
         daemon.unmount()
         self.judge(image, twin)
 

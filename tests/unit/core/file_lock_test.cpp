@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "core/error.h"
 #include "core/unique_fd.h"
@@ -54,6 +58,36 @@ class FileLock : public testing::Test {
 };
 
 using core::Access;
+
+TEST_F(FileLock, WhoLooksForAMomentKeepsNobodyOut) {
+  auto passing = open(Access::read_write);
+  ASSERT_TRUE(read_lock(passing, 101));
+  std::thread leaves([&passing] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    passing.reset();
+  });
+  const auto file = open(Access::read_write);
+  EXPECT_TRUE(locks(file, Access::read_write));
+  leaves.join();
+}
+
+TEST_F(FileLock, OfManyAtOnceOneGetsIt) {
+  std::atomic<int> winners = 0;
+  std::vector<std::thread> threads;
+  std::vector<core::UniqueFd> files;
+  for (int i = 0; i < 8; ++i) files.push_back(open(Access::read_write));
+  for (const core::UniqueFd& file : files) {
+    threads.emplace_back([&] {
+      try {
+        core::lock_image(file.get(), Access::read_write, path_);
+        ++winners;
+      } catch (const core::Error&) {  // the others
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(winners, 1);
+}
 
 TEST_F(FileLock, TwoWritersExcludeEachOther) {
   const auto first = open(Access::read_write);
