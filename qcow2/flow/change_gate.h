@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/async.h"
-#include "core/engine.h"
+#include "core/block_file.h"
 #include "core/fail_stop.h"
 
 namespace qcow2 {
