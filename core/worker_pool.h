@@ -4,14 +4,16 @@
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <exception>
-#include <memory>
 #include <optional>
+#include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "core/unique_function.h"
 
@@ -23,29 +25,28 @@ class WorkerPool {
   virtual ~WorkerPool() = default;
   virtual void submit(UniqueFunction job) = 0;
   virtual std::size_t size() const = 0;  ///< jobs that can run at the same time
-  /// For the jobs to come. A pool without threads ignores it.
+  /// A pool without threads ignores it.
   virtual void resize(std::size_t /*threads*/) {}
 };
 
 /// Real threads. The destructor waits for the jobs that were submitted.
+/// Errors     The constructor and resize() throw std::system_error where no thread can be had; those that exist stay.
 /// Threads    submit() and resize() are called by one at a time: on the engine.
 class ThreadPool final : public WorkerPool {
  public:
-  explicit ThreadPool(std::size_t threads)
-      : threads_(threads), pool_(std::make_unique<boost::asio::thread_pool>(threads)) {}
-  ~ThreadPool() override { pool_->join(); }
-  void submit(UniqueFunction job) override { boost::asio::post(*pool_, std::move(job)); }
-  std::size_t size() const override { return threads_; }
-  void resize(std::size_t threads) override {
-    auto outgrown = std::exchange(pool_, std::make_unique<boost::asio::thread_pool>(threads));
-    threads_ = threads;
-    // A new thread waits until the old ones have done what they were given: the engine must not.
-    boost::asio::post(*pool_, [old = std::move(outgrown)] { old->join(); });
-  }
+  explicit ThreadPool(std::size_t threads);
+  ~ThreadPool() override;
+  void submit(UniqueFunction job) override { boost::asio::post(context_, std::move(job)); }
+  std::size_t size() const override { return size_; }
+  void resize(std::size_t threads) override;
 
  private:
-  std::size_t threads_;
-  std::unique_ptr<boost::asio::thread_pool> pool_;
+  void finish();
+
+  boost::asio::io_context context_;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> open_{context_.get_executor()};
+  std::size_t size_ = 0;
+  std::vector<std::thread> threads_;  ///< those too that have left
 };
 
 /// Evaluates job() on the pool and resumes on the caller's executor with its value or its exception. `job` must own,

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <chrono>
 #include <optional>
+#include <system_error>
 
 #include "fuse/options.h"
 #include "fuse/status_report.h"
@@ -64,8 +65,12 @@ int Attributes::set(std::string_view name, const std::string& value) {
   using std::chrono::seconds;
   if (options.commit_interval_seconds) disk_.set_commit_interval(seconds(*options.commit_interval_seconds));
   if (options.cache_size) disk_.set_cache_size(*options.cache_size);
-  if (options.workers) disk_.set_workers(*options.workers);
   if (options.clean) disk_.set_cleaning(*options.clean);
+  try {
+    if (options.workers) disk_.set_workers(*options.workers);
+  } catch (const std::system_error&) {
+    return ENOMEM;  // no more threads: those that there are stay. (EAGAIN would arrive as EOPNOTSUPP.)
+  }
   return 0;
 }
 

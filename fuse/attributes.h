@@ -21,8 +21,8 @@ class Attributes {
   std::string list() const;
   /// Returns 0 and fills `value`, or ENODATA.
   int get(std::string_view name, std::string& value) const;
-  /// Returns 0, EBUSY for a second compaction, EPERM for what is only told, EOPNOTSUPP for names of others, or EINVAL
-  /// for what is not known or no value.
+  /// Returns 0, ENOMEM where no more workers can be had, EBUSY for a second compaction, EPERM for what is only told,
+  /// EOPNOTSUPP for names of others, or EINVAL for what is not known or no value.
   int set(std::string_view name, const std::string& value);
 
   static constexpr std::string_view statistics_name = "user.qcowfs.stats";

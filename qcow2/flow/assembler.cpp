@@ -30,8 +30,6 @@ Assembler::Assembler(core::Engine& engine, core::FailStop& failure, const Geomet
       gathering_bytes_max_(share_for_gathering(dirty_bytes_max, geometry.cluster_size())),
       gathering_clusters_max_(limits::gathering_reserve_max >> geometry.cluster_bits) {}
 
-std::uint64_t Assembler::pressure_step() const { return engine_.pool().size() * limits::lane_bytes; }
-
 void Assembler::set_dirty_bytes_max(std::uint64_t bytes) {
   dirty_bytes_max_ = bytes;
   gathering_bytes_max_ = share_for_gathering(bytes, geometry_.cluster_size());
@@ -116,9 +114,10 @@ void Assembler::seal_older_than(std::uint64_t born) {
 // Some at a time, so that the encoder's lanes get work worth a change of threads.
 void Assembler::relieve_pressure() {
   if (gathering_bytes_ <= gathering_bytes_max_ && gathering_by_age_.size() <= gathering_clusters_max_) return;
+  const std::uint64_t step = engine_.pool().size() * limits::lane_bytes;  // the pool's size may change
   std::uint64_t bytes = 0;
   auto oldest = gathering_by_age_.begin();
-  while (bytes < pressure_step() && oldest != gathering_by_age_.end()) {
+  while (bytes < step && oldest != gathering_by_age_.end()) {
     const GuestCluster cluster = oldest->second;
     ++oldest;
     seal(cluster);

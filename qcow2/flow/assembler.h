@@ -108,7 +108,6 @@ class Assembler {
   void seal(GuestCluster cluster);
   void seal_older_than(std::uint64_t born);
   void relieve_pressure();
-  std::uint64_t pressure_step() const;
   void drop_gathering(Dirty& dirty);
   void finish(std::uint64_t born, std::uint64_t charge);
   bool all_placed_or_put_back(std::uint64_t until, std::uint64_t since) const;

@@ -296,7 +296,6 @@ core::Awaitable<core::Buffer> Refcounts::pin_block(HostOffset at) {
   co_return content;
 }
 
-// What was counted while the copy was on its way is still to be written.
 // What was counted since the copy was made is dirty, and stays so: nobody else writes blocks meanwhile.
 void Refcounts::rename_block(HostOffset from, HostOffset to) {
   for (std::uint64_t done = 0; done < geometry_.cluster_size(); done += slices_.slice_size()) {

@@ -66,6 +66,7 @@ class Writers:
         self.recorder = disk.recorder
         self.stop = threading.Event()
         self.acknowledged = threading.Semaphore(0)
+        self.compactions = 0  # begun
         self.cut_off = 0  # operations that the kill answered with an error
         self.surprises = []
         self.hot = source.randrange(disk.sectors // 2)  # rewritten most
@@ -133,6 +134,7 @@ class Writers:
         while not self.stop.is_set():
             try:
                 os.setxattr(self.path, "user.qcowfs.compact", source.choice([b"on", b"on", b"9"]))
+                self.compactions += 1
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
@@ -240,7 +242,7 @@ class Kill(KillCase):
         print(f"QCOWFS_SEED={SEED} QCOWFS_KILL_ROUNDS={ROUNDS}", flush=True)
         source = random.Random(SEED)
         started = time.monotonic()
-        self.totals = {"writes": 0, "syncs": 0, "cut off": 0, "during an unmount": 0, "during a compaction": 0}
+        self.totals = {"writes": 0, "syncs": 0, "cut off": 0, "during an unmount": 0, "compactions": 0}
         disk = None
         for number in range(ROUNDS):
             if number % ROUNDS_PER_IMAGE == 0:
@@ -259,14 +261,13 @@ class Kill(KillCase):
         self.assertGreater(self.totals["writes"], 10 * ROUNDS)
         self.assertGreater(self.totals["syncs"], ROUNDS)
         self.assertGreater(self.totals["cut off"], ROUNDS // 2)
+        self.assertGreater(self.totals["compactions"], ROUNDS // 10)
 
     def one_round(self, disk, source, number):
         daemon = foreground.Foreground(self, disk.image, self.point, *self.options(source))
         # Every sector of the round before is judged here, or was judged by QEMU and must not differ from that.
         self.judge_data(disk, harness.read_at(daemon.disk, 0, disk.size))
-        compacting = source.random() < 0.4
-        writers = Writers(disk, daemon.disk, source, compacting)
-        self.totals["during a compaction"] += compacting
+        writers = Writers(disk, daemon.disk, source, compacting=source.random() < 0.4)
         try:
             for _ in range(source.choice([0, 1, 3, 10, 30, 60, 100])):
                 if not writers.acknowledged.acquire(timeout=0.2):
@@ -304,6 +305,7 @@ class Kill(KillCase):
         self.totals["syncs"] += writers.recorder.syncs
         self.totals["cut off"] += writers.cut_off > 0
         self.totals["during an unmount"] += during_unmount
+        self.totals["compactions"] += writers.compactions
 
     def judge_data(self, disk, data):
         found = disk.losses(data)

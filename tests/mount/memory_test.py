@@ -1,8 +1,10 @@
 #!/usr/bin/env -S python3 -B
-"""The daemon's peak memory. Not for sanitizer builds: their memory is not the program's."""
+"""The daemon's memory: its peak, and where there is no more. Not for sanitizer builds: theirs is not the program's."""
 
+import errno
 import os
 import random
+import resource
 
 import content
 import harness
@@ -49,6 +51,24 @@ class Memory(harness.MountCase):
         daemon.unmount(timeout=300)
         print(f"peak memory: {peak // MiB} MiB")
         self.assertLess(peak, LIMIT)
+        self.judge(image, twin)
+
+    def test_workers_that_there_is_no_memory_for(self):
+        image = self.create(8 * MiB)
+        twin = self.twin(8 * MiB)
+        daemon = self.mount(image, "workers=2")
+        status = harness.read_text(f"/proc/{daemon.pid}/status")
+        mapped = int(status.partition("VmSize:")[2].split()[0]) * KiB
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_AS)
+        resource.prlimit(daemon.pid, resource.RLIMIT_AS, (mapped + 64 * MiB, limits[1]))
+        with self.assertRaises(OSError) as caught:
+            os.setxattr(daemon.disk, "user.qcowfs.workers", b"1000")
+        self.assertEqual(caught.exception.errno, errno.ENOMEM)
+        resource.prlimit(daemon.pid, resource.RLIMIT_AS, limits)
+        os.setxattr(daemon.disk, "user.qcowfs.workers", b"1")
+        for disk in (daemon.disk, twin):
+            harness.write_at(disk, 777, content.mixed(4 * MiB, 1))
+        daemon.unmount()
         self.judge(image, twin)
 
 
