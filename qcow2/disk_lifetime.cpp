@@ -85,7 +85,7 @@ core::Awaitable<void> Disk::keep_clean() {
 
 core::Awaitable<void> Disk::clean_once() {
   const bool always = options_.clean == Cleaning::on;
-  if (!always && !quiet_for_long()) co_return;
+  if (!always && (!quiet_for_long() || giving_back_.due())) co_return;  // what is free already comes first
   const std::uint64_t changes = changes_;
   const auto cancelled = [this, always, changes] {
     return closing_ || compacting_ || options_.clean == Cleaning::off || (!always && changes_ != changes);

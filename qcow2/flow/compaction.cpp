@@ -12,7 +12,8 @@ constexpr std::uint64_t group_bytes = 1 << 20;   // moved at once
 constexpr std::size_t group_residents_max = 256;
 constexpr std::uint64_t batch_bytes_min = 1 << 20;  // moved before the space they had is wanted back
 constexpr std::uint64_t batch_bytes_max = 64 << 20;
-constexpr std::uint64_t waste_worth_it = 128;  // a part of what lives in a window
+constexpr std::uint64_t waste_worth_it = 256;  // a part of what lives
+constexpr std::uint64_t gap_worth_it = 32;     // a part of a chunk
 constexpr int lowerings_max = 8;
 
 }  // namespace
@@ -69,8 +70,8 @@ core::Awaitable<void> Compaction::slide_together() {
   }
 }
 
-// The first that lies in a chunk with a gap, or behind a free one, where the gaps of all chunks are worth it; else
-// their number.
+// The first behind a free chunk, in a chunk with a large gap, or with too much wasted before it, where the gaps of all
+// chunks are worth it; else their number.
 std::size_t Compaction::first_worth_moving(const std::vector<Resident>& residents, HostCluster from,
                                            HostCluster first_free) const {
   const std::uint64_t chunk_bytes = chunk_ << geometry_.cluster_bits;
@@ -94,12 +95,17 @@ std::size_t Compaction::first_worth_moving(const std::vector<Resident>& resident
     waste += bytes == 0 ? 0 : chunk_bytes - bytes;
   }
   if (waste <= chunk_bytes || waste < live / waste_worth_it) return residents.size();
-  const auto in_a_gappy_chunk = [&](const Resident& resident) {
+  std::size_t dense = 0;  // chunks that stay
+  for (std::uint64_t wasted = 0; dense < lives.size(); ++dense) {
+    const std::uint64_t gap = lives[dense] == 0 ? 0 : chunk_bytes - lives[dense];
+    wasted += gap;
+    if (gap > chunk_bytes / gap_worth_it || wasted > live / waste_worth_it) break;
+  }
+  const auto goes = [&](const Resident& resident) {
     if (geometry_.cluster_of(resident.extent.at) > first_free) return true;
-    return lives[(resident.extent.at.value - begin) / chunk_bytes] < chunk_bytes - chunk_bytes / 32;
+    return (resident.extent.at.value - begin) / chunk_bytes >= dense;
   };
-  return static_cast<std::size_t>(std::find_if(residents.begin(), residents.end(), in_a_gappy_chunk) -
-                                  residents.begin());
+  return static_cast<std::size_t>(std::find_if(residents.begin(), residents.end(), goes) - residents.begin());
 }
 
 core::Awaitable<void> Compaction::move_all(std::vector<Resident> residents, const Codec* recompressor) {

@@ -54,8 +54,8 @@ core::Awaitable<void> Mover::measure(std::vector<Work>& works, const Codec* reco
       work.length = work.bytes->size();
       if (!work.resident.compressed) continue;
       const auto taken = rooms_.codec.measure(work.bytes->span(), plain.span());
-      work.length = taken.value_or(0);
-      if (!taken || recompressor == nullptr) continue;
+      work.length = taken && *taken <= geometry_.cluster_size() ? *taken : 0;  // no writer here stores longer ones
+      if (work.length == 0 || recompressor == nullptr) continue;
       const auto length = recompressor->compress(plain.span(), shorter.span().first(work.length));
       if (!length || *length >= work.length) continue;
       std::copy_n(shorter.data(), *length, work.bytes->data());

@@ -24,7 +24,8 @@ struct Resident {
 };
 
 /// Each move is an ordinary change of the map: named with the next batch, and the old place is given up like that of an
-/// overwritten cluster. What the guest writes meanwhile wins. A fragment that does not decode stays where it is.
+/// overwritten cluster. What the guest writes meanwhile wins. A fragment that does not decode, or is longer than a
+/// cluster, stays where it is.
 ///
 /// Errors     Throws the device's error, ENOSPC where the host has no space for the moves, or the sticky failure.
 /// Threads    The engine's strand.

@@ -11,6 +11,13 @@ namespace {
 constexpr unsigned count_max = 15;               // and it stays there: who goes beyond is not counted
 constexpr std::uint64_t blocks_per_group = 256;  // so many are looked at to find a run in a group that has one
 
+// Whoever stores a fragment knows its last byte, whoever reads an entry only the last sector. Both must count the same,
+// or the sum would drift with each overwrite: to the middle of the last sector.
+std::uint64_t bytes_of(const HostExtent& fragment) {
+  const std::uint64_t end = core::align_up(fragment.at.value + fragment.length, sector_size);
+  return end - fragment.at.value - std::min(sector_size / 2, end - fragment.at.value - 1);
+}
+
 }  // namespace
 
 BlockUse::BlockUse(const Geometry& geometry, std::uint64_t block)
@@ -69,7 +76,7 @@ void BlockUse::add(HostExtent fragment) {
   cover(clusters_up_to(fragment));
   change(fragment, [](unsigned count) { return count + 1; });
   ++fragments_;
-  fragment_bytes_ += fragment.length;
+  fragment_bytes_ += bytes_of(fragment);
 }
 
 // What was never added may lie anywhere that an entry can name: it must not cost memory.
@@ -77,7 +84,7 @@ void BlockUse::remove(HostExtent fragment) {
   if (clusters_up_to(fragment) > clusters()) return;
   change(fragment, [](unsigned count) { return count - (count != 0 ? 1 : 0); });
   fragments_ -= std::min<std::uint64_t>(fragments_, 1);
-  fragment_bytes_ -= std::min(fragment_bytes_, fragment.length);
+  fragment_bytes_ -= std::min(fragment_bytes_, bytes_of(fragment));
   const HostClusters touched = geometry_.clusters_touched(fragment);
   for (std::uint64_t i = 0; i < touched.count; ++i) backed(touched.first + i);
 }

@@ -54,6 +54,10 @@ std::optional<Refcounts::Position> Refcounts::position(HostCluster cluster) cons
   return Position{slice, index % per_slice};
 }
 
+HostCluster Refcounts::end_of_block(HostCluster cluster) const {
+  return {core::align_down(cluster.value, geometry_.refcounts_per_block()) + geometry_.refcounts_per_block()};
+}
+
 core::Awaitable<SliceCache::Slice*> Refcounts::resident(HostCluster cluster, Position& where) {
   const std::optional<Position> found = position(cluster);
   if (!found) core::fail(core::Errc::corrupt_image, "a host cluster in use has no refcount block");
@@ -110,13 +114,14 @@ core::Awaitable<std::optional<HostCluster>> Refcounts::find_free(std::uint64_t c
       continue;
     }
     const HostCluster candidate = first + free;
-    bool taken = !position(candidate);  // a gap in the table is left alone: blocks are added only at its end
-    if (!taken) {
-      Position where;
-      const SliceCache::Slice* slice = co_await resident(candidate, where);
-      taken = get_refcount(slice->bytes.span(), where.index, geometry_.refcount_order) != 0;
+    if (!position(candidate)) {  // a gap in the table is left alone: blocks are added only at its end
+      first = HostCluster{core::align_up(end_of_block(candidate).value, alignment)};
+      free = 0;
+      continue;
     }
-    if (!taken) {
+    Position where;
+    const SliceCache::Slice* slice = co_await resident(candidate, where);
+    if (get_refcount(slice->bytes.span(), where.index, geometry_.refcount_order) == 0) {
       ++free;
     } else {
       first = HostCluster{core::align_up(candidate.value + 1, alignment)};
@@ -130,18 +135,20 @@ core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostClust
   const std::uint64_t per_slice = slices_.slice_size() * 8 >> geometry_.refcount_order;
   std::uint64_t free = to > covered_end() ? to - std::max(from, covered_end()) : 0;
   for (const HostCluster end = std::min(to, covered_end()); from < end;) {
+    if (!position(from)) {  // a gap in the table is left alone
+      from = std::min(end, end_of_block(from));
+      continue;
+    }
     const std::uint64_t in_slice = std::min(per_slice - from.value % per_slice, end - from);
-    if (position(from)) {  // a gap in the table is left alone
-      Position where;
-      const SliceCache::Slice* slice = co_await resident(from, where);
-      const auto in_use = [&](std::uint64_t i) {
-        return get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) != 0;
-      };
-      for (std::uint64_t i = 0; i < in_slice; i += chunk) {
-        std::uint64_t unused = 0;
-        while (unused < chunk && !in_use(i + unused)) ++unused;
-        if (unused == chunk) free += chunk;
-      }
+    Position where;
+    const SliceCache::Slice* slice = co_await resident(from, where);
+    const auto in_use = [&](std::uint64_t i) {
+      return get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) != 0;
+    };
+    for (std::uint64_t i = 0; i < in_slice; i += chunk) {
+      std::uint64_t unused = 0;
+      while (unused < chunk && !in_use(i + unused)) ++unused;
+      if (unused == chunk) free += chunk;
     }
     from = from + in_slice;
   }
@@ -153,13 +160,16 @@ core::Awaitable<HostClusters> Refcounts::next_free_run(HostCluster from, HostClu
   HostClusters run{from, 0};
   end = std::min(end, covered_end());
   while (from < end) {
+    if (!position(from)) {
+      if (run.count != 0) co_return run;
+      from = end_of_block(from);
+      continue;
+    }
     const std::uint64_t in_slice = std::min(per_slice - from.value % per_slice, end - from);
-    const bool covered = position(from).has_value();
     Position where;
-    const SliceCache::Slice* slice = nullptr;
-    if (covered) slice = co_await resident(from, where);
+    const SliceCache::Slice* slice = co_await resident(from, where);
     for (std::uint64_t i = 0; i < in_slice; ++i) {
-      const bool free = covered && get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) == 0;
+      const bool free = get_refcount(slice->bytes.span(), where.index + i, geometry_.refcount_order) == 0;
       if (free && run.count++ == 0) run.first = from + i;
       if (!free && run.count != 0) co_return run;
     }
@@ -169,13 +179,24 @@ core::Awaitable<HostClusters> Refcounts::next_free_run(HostCluster from, HostClu
 }
 
 core::Awaitable<HostCluster> Refcounts::end_of_use(HostCluster end) {
+  end = std::min(end, covered_end());
   while (end.value > 1) {  // the first is the header
     const HostCluster last{end.value - 1};
-    const std::uint64_t references = co_await count(last);
-    if (references != 0) break;
-    end = last;
+    if (!position(last)) {
+      end = HostCluster{core::align_down(last.value, geometry_.refcounts_per_block())};
+      continue;
+    }
+    Position where;
+    const SliceCache::Slice* slice = co_await resident(last, where);
+    std::uint64_t free = 0;
+    while (free <= where.index &&
+           get_refcount(slice->bytes.span(), where.index - free, geometry_.refcount_order) == 0) {
+      ++free;
+    }
+    end = HostCluster{end.value - free};
+    if (free <= where.index) break;
   }
-  co_return end;
+  co_return std::max(end, HostCluster{1});
 }
 
 HostClusters Refcounts::next_growth() const {

@@ -78,6 +78,7 @@ class Refcounts {
   };
 
   std::optional<Position> position(HostCluster cluster) const;
+  HostCluster end_of_block(HostCluster cluster) const;
   core::Awaitable<SliceCache::Slice*> resident(HostCluster cluster, Position& where);
   Growth plan_growth() const;
   core::Buffer new_blocks(const Growth& growth) const;

@@ -151,6 +151,8 @@ class Compact(Case):
         before = allocated(image)
         process = subprocess.Popen([harness.QCOWFS, "compact", daemon.point], stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True)
+        harness.wait_for(lambda: process.poll() is not None or
+                         os.getxattr(daemon.disk, "user.qcowfs.compact").startswith(b"running"), 30)
         for disk in (daemon.disk, twin):
             overwrite(disk, 5, 500)
         process.send_signal(signal.SIGINT)

@@ -4,24 +4,35 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <stdexcept>
 #include <string>
 
 #include "qcow2/create.h"
-#include "qcow2/image.h"
 #include "tests/support/image_session.h"
 
 namespace test {
+
+Bytes read_file(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) throw std::runtime_error(path + " cannot be read");
+  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  Bytes bytes(text.size());
+  std::transform(text.begin(), text.end(), bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
+  return bytes;
+}
+
+void write_file(const std::string& path, const Bytes& bytes) {
+  std::ofstream stream(path, std::ios::binary | std::ios::trunc);
+  stream.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (!stream.flush()) throw std::runtime_error(path + " cannot be written");
+}
 
 Bytes empty_image() {
   const TemporaryFolder folder;
   qcow2::CreateOptions options;
   options.size = OpenImage::disk_size;
   qcow2::create_image(folder.file("image"), options);
-  std::ifstream stream(folder.file("image"), std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-  Bytes bytes(text.size());
-  std::transform(text.begin(), text.end(), bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
-  return bytes;
+  return read_file(folder.file("image"));
 }
 
 Bytes noise(std::uint64_t size, unsigned seed) {
@@ -38,9 +49,8 @@ Bytes random_bytes(std::uint64_t size, unsigned seed) {
   return bytes;
 }
 
-OpenImage::OpenImage(const Bytes& content) : file(engine) {
+OpenImage::OpenImage(const Bytes& content, const qcow2::ImageOptions& options) : file(engine) {
   file.set_content(0, content);
-  const qcow2::ImageOptions options;
   disk = run(engine, qcow2::open_image(engine, file, options));
 }
 

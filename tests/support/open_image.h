@@ -2,15 +2,21 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/guest_disk.h"
+#include "qcow2/image.h"
 #include "tests/support/run.h"
 #include "tests/support/scripted_file.h"
 
 namespace test {
 
 using Bytes = std::vector<std::byte>;
+
+/// All of a file; throws where it cannot be opened. And its opposite.
+Bytes read_file(const std::string& path);
+void write_file(const std::string& path, const Bytes& bytes);
 
 /// The file of an empty image with a disk of OpenImage::disk_size bytes, zlib.
 Bytes empty_image();
@@ -26,7 +32,7 @@ class OpenImage {
   static constexpr std::uint64_t cluster = 65536;
   static constexpr std::uint64_t disk_size = 64 * cluster;
 
-  explicit OpenImage(const Bytes& content);
+  explicit OpenImage(const Bytes& content, const qcow2::ImageOptions& options = {});
   OpenImage(const OpenImage&) = delete;
   OpenImage& operator=(const OpenImage&) = delete;
   ~OpenImage();

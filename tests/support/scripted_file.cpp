@@ -9,6 +9,8 @@
 namespace test {
 namespace {
 
+constexpr std::uint64_t page_size = 4096;
+
 std::vector<std::byte> joined(std::span<const core::Bytes> pieces) {
   std::vector<std::byte> all(core::total_size(pieces));
   std::size_t done = 0;
@@ -21,6 +23,17 @@ std::vector<std::byte> joined(std::span<const core::Bytes> pieces) {
 
 bool same(core::Bytes left, core::Bytes right) {  // std::byte is compared one by one otherwise
   return left.size() == right.size() && (left.empty() || std::memcmp(left.data(), right.data(), left.size()) == 0);
+}
+
+// Calls visit(page, offset in it, offset in the range, length) for the pieces of [at, at + length).
+template <typename Visit>
+void for_each_page(std::uint64_t at, std::uint64_t length, Visit visit) {
+  for (std::uint64_t done = 0; done < length;) {
+    const std::uint64_t within = (at + done) % page_size;
+    const std::uint64_t piece = std::min(length - done, page_size - within);
+    visit((at + done) / page_size, within, done, piece);
+    done += piece;
+  }
 }
 
 }  // namespace
@@ -133,8 +146,7 @@ core::Awaitable<void> ScriptedFile::truncate(std::uint64_t size) {
   const std::size_t operation = begin({Kind::truncate, size, 0, 0, true, false, 0});
   const std::optional<Failure> failure = co_await pass_gate(Kind::truncate);
   if (failure) fail_operation(operation, failure->error_number);
-  const std::lock_guard lock(memory_mutex_);
-  memory_.resize(size);
+  clear(size, ~0ull);
   size_ = size;
   operations_[operation].done = true;
 }
@@ -151,9 +163,7 @@ core::Awaitable<bool> ScriptedFile::punch(core::FileOffset at, std::uint64_t len
   const std::size_t operation = begin({Kind::punch, at.value, length, 0, true, false, 0});
   const std::optional<Failure> failure = co_await pass_gate(Kind::punch);
   if (failure) fail_operation(operation, failure->error_number);
-  const std::lock_guard lock(memory_mutex_);
-  const std::uint64_t end = std::min<std::uint64_t>(memory_.size(), at.value + length);
-  if (at.value < end) std::memset(memory_.data() + at.value, 0, end - at.value);
+  clear(at.value, at.value + length);
   operations_[operation].done = true;
   co_return true;
 }
@@ -204,16 +214,40 @@ bool ScriptedFile::memory_aligned(std::span<const core::Bytes> pieces) const {
 
 void ScriptedFile::store(std::uint64_t at, core::Bytes bytes) {
   const std::lock_guard lock(memory_mutex_);
-  if (memory_.size() < at + bytes.size()) memory_.resize(at + bytes.size());
-  if (!bytes.empty()) std::memcpy(memory_.data() + at, bytes.data(), bytes.size());
+  for_each_page(at, bytes.size(),
+                [&](std::uint64_t page, std::uint64_t within, std::uint64_t from, std::uint64_t size) {
+                  std::vector<std::byte>& memory = pages_[page];
+                  memory.resize(page_size);
+                  std::memcpy(memory.data() + within, bytes.data() + from, size);
+                });
 }
 
 void ScriptedFile::load(std::uint64_t at, core::MutableBytes target) const {
   const std::lock_guard lock(memory_mutex_);
-  const std::uint64_t end = std::min<std::uint64_t>(memory_.size(), at + target.size());
-  const std::size_t there = end > at ? end - at : 0;
-  if (there > 0) std::memcpy(target.data(), memory_.data() + at, there);
-  if (there < target.size()) std::memset(target.data() + there, 0, target.size() - there);
+  for_each_page(at, target.size(), [&](std::uint64_t page, std::uint64_t within, std::uint64_t to, std::uint64_t size) {
+    const auto found = pages_.find(page);
+    if (found == pages_.end()) {
+      std::memset(target.data() + to, 0, size);
+    } else {
+      std::memcpy(target.data() + to, found->second.data() + within, size);
+    }
+  });
+}
+
+void ScriptedFile::clear(std::uint64_t from, std::uint64_t to) {
+  const std::lock_guard lock(memory_mutex_);
+  const auto end = pages_.upper_bound(to / page_size);
+  for (auto page = pages_.lower_bound(from / page_size); page != end;) {
+    const std::uint64_t begin = page->first * page_size;
+    if (from <= begin && begin + page_size <= to) {
+      page = pages_.erase(page);
+      continue;
+    }
+    const std::uint64_t first = std::max(from, begin);
+    const std::uint64_t last = std::min(to, begin + page_size);
+    if (first < last) std::memset(page->second.data() + (first - begin), 0, last - first);
+    ++page;
+  }
 }
 
 }  // namespace test

@@ -91,12 +91,13 @@ class ScriptedFile final : public core::BlockFile {
   bool memory_aligned(std::span<const core::Bytes> pieces) const;
   void store(std::uint64_t at, core::Bytes bytes);
   void load(std::uint64_t at, core::MutableBytes target) const;
+  void clear(std::uint64_t from, std::uint64_t to);
 
   core::Engine& engine_;
   std::size_t block_size_;
   std::uint64_t size_ = 0;
-  mutable std::mutex memory_mutex_;  // jobs of several operations may copy at once
-  std::vector<std::byte> memory_;
+  mutable std::mutex memory_mutex_;                        // jobs of several operations may copy at once
+  std::map<std::uint64_t, std::vector<std::byte>> pages_;  // by their number; what is not there reads as zeros
 
   std::map<Kind, bool> holds_;
   std::map<Kind, core::WaitList> held_;
