@@ -28,6 +28,7 @@
 #include "fuse/server.h"
 #include "fuse/soundness.h"
 #include "fuse/verbs.h"
+#include "fuse/waiting.h"
 #include "qcow2/image.h"
 #include "qcow2/named_files.h"
 
@@ -114,7 +115,10 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, S
   std::string damage;
   if (!options.read_only) {
     try_all_else(engine, options);
+    std::optional<Waiting> waiting;  // in the background the parent says it
+    if (options.foreground) waiting.emplace("looking at " + options.image);
     damage = why_not_writable(options.image);
+    waiting.reset();
     options.read_only = !damage.empty();  // a damaged image can still be read
   }
   const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;

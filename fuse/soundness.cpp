@@ -33,7 +33,7 @@ std::string why_not_writable(const std::string& image) {
     return look_at(image);
   } catch (const core::Error& error) {
     if (error.code() == core::Errc::image_locked) throw;
-    return {};
+    return core::describe(error);
   }
 }
 

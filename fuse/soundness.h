@@ -6,8 +6,8 @@
 namespace fuse {
 
 /// Looks at all metadata of an image that is about to be written to, and gives leaked clusters back. Nothing where it
-/// is sound, else the line that says why it is mounted read-only: writing could lose more.
-/// What is no image, or cannot be looked at, is left to whoever opens it.
+/// is sound, else the line that says why it is mounted read-only: writing could lose more, or nobody knows.
+/// What is no image is left to whoever opens it.
 /// Errors   Throws core::Error where somebody else has the image.
 std::string why_not_writable(const std::string& image);
 

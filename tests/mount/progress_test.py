@@ -48,6 +48,20 @@ class Watched:
         return status, seconds
 
 
+class Mount(harness.MountCase):
+    def test_who_waits_in_the_foreground_is_told_so(self):
+        image = self.path("large.qcow2")
+        size = "4G" if harness.SANITIZED else "16G"
+        run(QCOWFS, "create", "--preallocation", "metadata", "--cluster-size", "512", image, size)  # much to look at
+        point = self.path("point")
+        os.mkdir(point)
+        mount = Watched(self, QCOWFS, "-f", image, point)
+        harness.wait_for(lambda: f"{CLEAR_LINE}looking at {image} ... 1 s" in mount.shown, 60)
+        mount.process.terminate()
+        mount.wait()
+        self.assertNotIn(point, harness.mounts())
+
+
 class Unmount(harness.MountCase):
     def stopped_daemon(self):
         """One that does not get on until it is told to."""
