@@ -44,6 +44,7 @@ class BitmapReader {
   std::vector<std::byte> directory_;
   std::size_t at_ = 0;
   std::uint32_t seen_ = 0;
+  std::uint64_t table_bytes_ = 0;  ///< of all that were seen
 };
 
 }  // namespace qcow2

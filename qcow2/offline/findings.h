@@ -13,9 +13,10 @@ class Findings {
   static constexpr std::size_t sentences_max = 1000;
 
   /// `say()` returns one line about it; it is called only where the line is kept.
+  /// `times` of the same kind, with one line for all of them.
   template <class Say>
-  void corruption(Say say) {
-    ++corruptions_;
+  void corruption(Say say, std::uint64_t times = 1) {
+    corruptions_ += times;
     keep(say);
   }
   template <class Say>

@@ -24,22 +24,22 @@ class HostReferences {
 
   const ReferenceCounts& counts() const { return counts_; }
 
-  /// One more for every cluster that `extent` touches. False, and a corruption, where it reaches outside the file;
-  /// `who()` names what refers to it.
+  /// One more for every cluster that `extent` touches, or `times` more. False, and a corruption, where it reaches
+  /// outside the file; `who()` names what refers to it.
   template <class Who>
-  bool add(HostExtent extent, Who who) {
+  bool add(HostExtent extent, Who who, std::uint64_t times = 1) {
     if (extent.length == 0) return true;
     if (!is_within_file(extent, file_size_, geometry_)) {
-      findings_.corruption([&] { return say_outside(who(), extent); });
+      findings_.corruption([&] { return say_outside(who(), extent); }, times);
       return false;
     }
     const HostClusters touched = geometry_.clusters_touched(extent);
-    for (std::uint64_t i = 0; i < touched.count; ++i) add_one(touched.first + i);
+    for (std::uint64_t i = 0; i < touched.count; ++i) add(touched.first + i, times);
     return true;
   }
 
  private:
-  void add_one(HostCluster cluster);
+  void add(HostCluster cluster, std::uint64_t times);
   static std::string say_outside(const std::string& who, HostExtent extent);
 
   Geometry geometry_;

@@ -7,11 +7,13 @@
 #include "core/big_endian.h"
 #include "core/error.h"
 #include "qcow2/offline/preallocation.h"
+#include "qcow2/offline/zero_ranges.h"
 
 namespace qcow2 {
 namespace {
 
-constexpr std::uint64_t table_entry_bytes = 8;          // of the L1 table
+constexpr std::uint64_t table_entry_bytes = 8;  // of the L1 table
+constexpr std::ptrdiff_t shared_tables_max = 1024;
 constexpr std::uint64_t tables_read_at_once = 1 << 20;  // bytes of L2 tables that lie side by side
 
 // Joins what belongs together, and tells the visitor.
@@ -126,6 +128,7 @@ class ImageMap::Walk final : public MapWalk {
         size_(image.disk_size()),
         visitor_(visitor),
         stored_(file_, header_),
+        zeros_(file_),
         joiner_(visitor, file_, reserves_more_than_it_holds(file_, header_, stored_)) {
     tell_metadata();
     read_l1(geometry_.l1_entries(size_));
@@ -164,12 +167,23 @@ class ImageMap::Walk final : public MapWalk {
     for (std::uint64_t i = 0; i < entries; ++i) {
       l1_[i] = decode_table_entry(core::load_big_endian<std::uint64_t>(bytes, i * table_entry_bytes), geometry_);
     }
+    require_tables_of_their_own();
+  }
+
+  // No writer lets two L1 entries share a table. A few may be an accident; who means harm names one a million times.
+  void require_tables_of_their_own() const {
+    std::vector<std::uint64_t> tables = l1_;
+    std::erase(tables, 0);
+    std::sort(tables.begin(), tables.end());
+    const auto distinct = std::unique(tables.begin(), tables.end());
+    if (tables.end() - distinct <= shared_tables_max) return;
+    core::fail(core::Errc::corrupt_image, file_.path() + ": thousands of L1 entries name the same L2 tables");
   }
 
   // Tells what the tables at `index` of the L1 table say, as many as lie side by side. Returns how many.
   std::uint64_t tables_from(std::uint64_t index) {
     const std::uint64_t at = l1_[index];
-    if (at == 0) {
+    if (at == 0 || zeros_.have({HostOffset{at}, geometry_.cluster_size()})) {
       const std::uint64_t start = index * geometry_.bytes_per_l2_table();
       joiner_.add(extent_of(Unallocated{}, start, std::min(geometry_.bytes_per_l2_table(), size_ - start)));
       return 1;
@@ -228,6 +242,7 @@ class ImageMap::Walk final : public MapWalk {
   std::uint64_t size_;
   MapVisitor& visitor_;
   StoredRefcounts stored_;
+  ZeroRanges zeros_;
   Joiner joiner_;
   std::vector<std::uint64_t> l1_;  ///< where the L2 tables lie; 0 for none
   std::uint64_t told_ = 0;         ///< entries of it

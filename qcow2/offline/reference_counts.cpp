@@ -27,22 +27,17 @@ std::uint16_t& ReferenceCounts::slot(HostCluster cluster) {
   return chunk[cluster.value % chunk_counts];
 }
 
-bool ReferenceCounts::add(HostCluster cluster) {
+std::uint64_t ReferenceCounts::add(HostCluster cluster, std::uint64_t times) {
   std::uint16_t& count = slot(cluster);
-  if (count < stands_aside - 1) {
-    if (count == count_max_) return false;
-    ++count;
-    return true;
-  }
-  if (count < stands_aside) {
-    if (count == count_max_) return false;
-    large_[cluster.value] = count;
+  const std::uint64_t before = count == stands_aside ? large_.at(cluster.value) : count;
+  const std::uint64_t counted = std::min(times, count_max_ - before);
+  if (before + counted < stands_aside) {
+    count = static_cast<std::uint16_t>(before + counted);
+  } else {
+    large_[cluster.value] = before + counted;
     count = stands_aside;
   }
-  std::uint64_t& large = large_[cluster.value];
-  if (large == count_max_) return false;
-  ++large;
-  return true;
+  return counted;
 }
 
 HostCluster ReferenceCounts::next_candidate(HostCluster from) const {

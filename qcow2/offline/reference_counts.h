@@ -21,7 +21,9 @@ class ReferenceCounts {
   std::uint64_t clusters() const { return clusters_; }
   std::uint64_t get(HostCluster cluster) const;
   /// Adds one. False where the count is at its maximum, and stays there. A cluster beyond the end extends it.
-  bool add(HostCluster cluster);
+  bool add(HostCluster cluster) { return add(cluster, 1) == 1; }
+  /// Adds several at once, and returns how many of them were counted.
+  std::uint64_t add(HostCluster cluster, std::uint64_t times);
   /// The first cluster from `from` on that may have been counted; clusters() where there is none.
   HostCluster next_candidate(HostCluster from) const;
 

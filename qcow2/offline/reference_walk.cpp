@@ -19,6 +19,27 @@ void check_snapshot_entries(const ImageLayout& layout, const SnapshotTable& tabl
   }
 }
 
+/// Tables that do not overlap have no more bytes than the file. Damage may let some of them overlap, but who makes all
+/// of them one does not get all day.
+class L1Budget {
+ public:
+  L1Budget(const ImageLayout& layout, std::uint64_t file_size)
+      : left_(overlaps_max * file_size + layout.geometry().cluster_size()), file_size_(file_size) {}
+
+  bool take(const Snapshot& snapshot) {
+    const std::uint64_t at = std::min(snapshot.l1_table.value, file_size_);
+    const std::uint64_t length = std::min(std::uint64_t{snapshot.l1_entries} * 8, file_size_ - at);
+    if (length > left_) return false;
+    left_ -= length;
+    return true;
+  }
+
+ private:
+  static constexpr std::uint64_t overlaps_max = 8;
+  std::uint64_t left_;
+  std::uint64_t file_size_;
+};
+
 void count_bitmaps(const ReadOnlyFile& file, const ImageLayout& layout, HostReferences& references) {
   if (!layout.bitmaps) return;
   references.add(layout.bitmaps->extent, [] { return std::string("the bitmap directory"); });
@@ -65,7 +86,16 @@ void count_content(const ReadOnlyFile& file, const ImageLayout& layout, const Sn
   count({HostOffset{0}, layout.geometry().cluster_size()}, "the header");
   tables.walk_disk();
   check_snapshot_entries(layout, snapshots, findings);
-  for (std::size_t i = 0; i < snapshots.snapshots.size(); ++i) tables.walk_snapshot(snapshots.snapshots[i], i);
+  L1Budget budget(layout, file.size());
+  for (std::size_t i = 0; i < snapshots.snapshots.size(); ++i) {
+    const bool affordable = budget.take(snapshots.snapshots[i]);
+    if (affordable) {
+      tables.walk_snapshot(snapshots.snapshots[i], i);
+    } else {
+      findings.corruption([] { return "the L1 tables of the snapshots overlap, again and again"; });
+    }
+  }
+  tables.walk_shared();
   count({layout.header.snapshot_table, snapshots.length}, "the snapshot table");
   if (layout.luks_header) count(*layout.luks_header, "the encryption header");
   count_bitmaps(file, layout, references);

@@ -37,7 +37,8 @@ TableWalk::TableWalk(const ReadOnlyFile& file, const ImageLayout& layout, Stored
       geometry_(layout.geometry()),
       stored_(stored),
       references_(references),
-      findings_(findings) {}
+      findings_(findings),
+      zeros_(file) {}
 
 std::string TableWalk::name_of(GuestOffset guest) const { return "guest byte " + in_hex(guest.value) + owner_name_; }
 
@@ -67,8 +68,9 @@ void TableWalk::walk_l1(HostExtent table) {
   std::vector<std::uint64_t> words;
   for (std::uint64_t done = 0; done < table.length; done += words.size() * 8) {
     const std::size_t length = std::min<std::uint64_t>(l1_read_bytes, table.length - done);
-    const std::vector<std::byte> bytes = file_.read_or_zeros(table.at + done, length);
     words.resize(length / 8);
+    if (zeros_.have({table.at + done, length})) continue;
+    const std::vector<std::byte> bytes = file_.read_or_zeros(table.at + done, length);
     for (std::size_t i = 0; i < words.size(); ++i) words[i] = load_word(bytes, i * 8);
     for (std::size_t i = 0; i < words.size(); ++i) {
       if (words[i] == 0) continue;
@@ -94,14 +96,45 @@ void TableWalk::visit_l1_entry(std::uint64_t index, std::uint64_t word, std::siz
   }
   const bool copied = (word & entry_copied) != 0;
   const std::optional<std::uint64_t> refcount = is_disk() ? stored_.get(geometry_.cluster_of(at)) : std::nullopt;
-  judge_copied_ = refcount.has_value();
   if (refcount && copied != (*refcount == 1)) {
     findings_.corruption([&] {
       return name_of_l1_entry(index) + ": COPIED is " + (copied ? "set" : "not set") +
              ", but its table's refcount is " + std::to_string(*refcount);
     });
   }
-  walk_l2(at, read_table(at, adjacent), index);
+  if (zeros_.have({at, geometry_.cluster_size()}) || !meet(at, index)) return;
+  judge_copied(at);
+  walk_l2(read_table(at, adjacent), index);
+}
+
+// False where it was met before.
+bool TableWalk::meet(HostOffset table, std::uint64_t l1_index) {
+  if (met_.insert(table.value).second) return true;
+  const auto [found, is_new] = again_.try_emplace(table.value, Again{l1_index, owner_, 0, 0});
+  ++(is_disk() ? found->second.by_disk : found->second.by_snapshots);
+  return false;
+}
+
+void TableWalk::judge_copied(HostOffset table) {
+  judge_copied_ = is_disk() && stored_.get(geometry_.cluster_of(table)).has_value();
+}
+
+void TableWalk::walk_shared() {
+  const FragmentSink sink = std::exchange(sink_, {});
+  for (const auto& [at, again] : again_) {
+    const HostOffset table{at};
+    for (const bool disk : {true, false}) {
+      times_ = disk ? again.by_disk : again.by_snapshots;
+      if (times_ == 0) continue;
+      owner_ = disk ? 0 : std::max<std::size_t>(again.owner, 1);
+      owner_name_ = disk ? "" : " of a snapshot";
+      judge_copied(table);
+      walk_l2(read_table(table, 1), again.l1_index);
+    }
+  }
+  times_ = 1;
+  again_.clear();
+  sink_ = sink;
 }
 
 core::Bytes TableWalk::read_table(HostOffset at, std::size_t adjacent) {
@@ -115,29 +148,26 @@ core::Bytes TableWalk::read_table(HostOffset at, std::size_t adjacent) {
   return core::Bytes(window_).subspan(at - window_at_, cluster_size);
 }
 
-void TableWalk::walk_l2(HostOffset at, core::Bytes table, std::uint64_t l1_index) {
+void TableWalk::walk_l2(core::Bytes table, std::uint64_t l1_index) {
   const std::uint64_t entries = geometry_.l2_entries();
   const std::uint64_t first = (l1_index * entries) << geometry_.cluster_bits;
-  const bool send = sink_ && (layout_.header.snapshots == 0 || sent_from_.insert(at.value).second);
   next_contiguous_ = {};
   fragments_.clear();
   for (std::uint64_t i = 0; i < entries; ++i) {
     const L2Entry entry = load_l2_entry(table, i, geometry_);
     if (entry != l2_entry_unallocated) visit_entry({entry, GuestOffset{first + (i << geometry_.cluster_bits)}});
   }
-  if (send && !fragments_.empty()) sink_(std::exchange(fragments_, {}));
+  if (sink_ && !fragments_.empty()) sink_(std::exchange(fragments_, {}));
 }
 
 void TableWalk::visit_entry(const Entry& entry) {
   if ((entry.word & l2_entry_compressed) != 0) return visit_compressed(entry);
   if ((entry.word & standard_entry_reserved_mask) != 0) {
-    findings_.corruption(
-        [&] { return name_of(entry.guest) + ": its entry has reserved bits set: " + in_hex(entry.word); });
+    corrupt([&] { return name_of(entry.guest) + ": its entry has reserved bits set: " + in_hex(entry.word); });
   }
   if (is_allocated(entry)) return visit_standard(entry, HostOffset{entry.word & entry_offset_mask});
   if ((entry.subclusters & subclusters_allocated_mask) != 0) {
-    findings_.corruption(
-        [&] { return name_of(entry.guest) + ": has no cluster, but subclusters that are allocated in it"; });
+    corrupt([&] { return name_of(entry.guest) + ": has no cluster, but subclusters that are allocated in it"; });
   }
 }
 
@@ -152,20 +182,20 @@ void TableWalk::visit_compressed(const Entry& entry) {
   const HostExtent extent = compressed_extent(entry.word, geometry_);
   const auto name = [&] { return name_of(entry.guest); };
   if ((entry.word & entry_copied) != 0) {
-    findings_.corruption([&] { return name() + ": COPIED is set for a compressed cluster"; });
+    corrupt([&] { return name() + ": COPIED is set for a compressed cluster"; });
   }
   if (layout_.external_data()) {
-    return findings_.corruption(
-        [&] { return name() + ": a compressed cluster in an image with an external data file"; });
+    return corrupt([&] { return name() + ": a compressed cluster in an image with an external data file"; });
   }
   if (entry.subclusters != 0) {
-    return findings_.corruption([&] { return name() + ": a compressed cluster with subclusters"; });
+    return corrupt([&] { return name() + ": a compressed cluster with subclusters"; });
   }
-  const bool inside = references_.add(extent, [&] { return name() + ": its compressed data"; });
+  const bool inside = references_.add(
+      extent, [&] { return name() + ": its compressed data"; }, times_);
   if (is_disk()) {
-    ++use_.allocated;
-    ++use_.compressed;
-    ++use_.fragmented;
+    use_.allocated += times_;
+    use_.compressed += times_;
+    use_.fragmented += times_;
   }
   // What starts behind the end of the file has been reported already: there is nothing to decode.
   if (sink_ && (inside || extent.at.value < file_.size())) fragments_.push_back({entry.guest, extent, owner_});
@@ -174,14 +204,15 @@ void TableWalk::visit_compressed(const Entry& entry) {
 void TableWalk::visit_standard(const Entry& entry, HostOffset at) {
   const auto name = [&] { return name_of(entry.guest); };
   if ((entry.subclusters >> 32 & entry.subclusters) != 0) {
-    findings_.corruption([&] { return name() + ": a subcluster is both allocated and zero"; });
+    corrupt([&] { return name() + ": a subcluster is both allocated and zero"; });
   }
   if (!geometry_.is_cluster_aligned(at)) {
-    findings_.corruption([&] { return name() + ": its data does not start at a cluster: " + in_hex(at.value); });
+    corrupt([&] { return name() + ": its data does not start at a cluster: " + in_hex(at.value); });
   }
   if (is_disk()) count_use(at);
   if (!layout_.external_data()) {
-    references_.add({at, geometry_.cluster_size()}, [&] { return name() + ": its data"; });
+    references_.add(
+        {at, geometry_.cluster_size()}, [&] { return name() + ": its data"; }, times_);
   }
   if (judge_copied_) check_copied(entry, at);
 }
@@ -192,15 +223,15 @@ void TableWalk::check_copied(const Entry& entry, HostOffset at) {
       layout_.external_data() ? std::optional<std::uint64_t>(1) : stored_.get(geometry_.cluster_of(at));
   const bool copied = (entry.word & entry_copied) != 0;
   if (!refcount || copied == (*refcount == 1)) return;
-  findings_.corruption([&] {
+  corrupt([&] {
     return name_of(entry.guest) + ": COPIED is " + (copied ? "set" : "not set") + ", but its refcount is " +
            std::to_string(*refcount);
   });
 }
 
 void TableWalk::count_use(HostOffset at) {
-  ++use_.allocated;
-  if (next_contiguous_.value != 0 && at != next_contiguous_) ++use_.fragmented;
+  use_.allocated += times_;
+  if (next_contiguous_.value != 0 && at != next_contiguous_) use_.fragmented += times_;
   next_contiguous_ = at + geometry_.cluster_size();
 }
 
