@@ -34,9 +34,10 @@ void clear_copied(core::MutableBytes table, const Geometry& geometry) {
 // As QEMU, this program has each cluster of an external data file at its guest offset, and nobody else writes there.
 void require_own_place(L2Entry entry, GuestCluster cluster, const Geometry& geometry) {
   const Placement placement = decode_l2_entry(entry, geometry, version_with_zeros);
-  const auto* standard = std::get_if<StandardCluster>(&placement);
-  const auto* mixed = std::get_if<MixedCluster>(&placement);
-  const HostOffset at = standard != nullptr ? standard->at : mixed != nullptr ? mixed->at : HostOffset{0};
+  HostOffset at{0};
+  if (const auto* standard = std::get_if<StandardCluster>(&placement)) at = standard->at;
+  if (const auto* zero = std::get_if<ZeroCluster>(&placement)) at = zero->preallocated;
+  if (const auto* mixed = std::get_if<MixedCluster>(&placement)) at = mixed->at;
   if (at.value == 0 || at == data_file_base + geometry.start_of(cluster).value) return;
   core::fail(core::Errc::corrupt_image, "a cluster of the external data file is not at its guest offset");
 }

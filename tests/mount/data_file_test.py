@@ -227,11 +227,13 @@ class Refused(WithDataFile):
             table = int.from_bytes(file.read(8), "big") & 0xfffffffffffe00
             file.seek(table + 8)
             file.write((1 << 63 | 0x50000).to_bytes(8, "big"))
+            file.write((1 << 63 | 0x30001).to_bytes(8, "big"))  # reads as zeros, and owns what is another's
         daemon = self.mount(image, ALLOWED, "ro")
         with open(daemon.disk, "rb") as file:
             self.assertEqual(file.read(64 * KiB), b"\xcd" * 64 * KiB)
-            with self.assertRaises(OSError):
-                os.pread(file.fileno(), 4096, 64 * KiB)
+            for at in (64 * KiB, 128 * KiB):
+                with self.assertRaises(OSError):
+                    os.pread(file.fileno(), 4096, at)
         daemon.unmount()
 
 
