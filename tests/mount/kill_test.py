@@ -261,7 +261,8 @@ class Kill(KillCase):
         self.assertGreater(self.totals["writes"], 10 * ROUNDS)
         self.assertGreater(self.totals["syncs"], ROUNDS)
         self.assertGreater(self.totals["cut off"], ROUNDS // 2)
-        self.assertGreater(self.totals["compactions"], ROUNDS // 10)
+        if ROUNDS >= 100:  # of fewer rounds chance may give none
+            self.assertGreater(self.totals["compactions"], ROUNDS // 20)
 
     def one_round(self, disk, source, number):
         daemon = foreground.Foreground(self, disk.image, self.point, *self.options(source))
