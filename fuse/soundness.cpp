@@ -15,14 +15,23 @@ std::string say_damaged(const std::string& image, const qcow2::CheckResult& foun
 
 bool damaged(const qcow2::CheckResult& found) { return found.corruptions != 0 || found.check_errors != 0; }
 
+// Where that cannot be done, as on a full disk, they stay: they are no reason not to write.
+void give_leaks_back(const std::string& image, std::uint64_t leaks) {
+  try {
+    qcow2::repair_image(image, qcow2::Repair::leaks, {});
+    spdlog::info("{}: {} leaked clusters are given back", image, leaks);
+  } catch (const core::Error& error) {
+    if (error.code() == core::Errc::image_locked) throw;
+    spdlog::warn("{}: {} leaked clusters stay: {}", image, leaks, core::describe(error));
+  }
+}
+
 std::string look_at(const std::string& image) {
   const qcow2::CheckOptions metadata;
   const auto found = qcow2::check_image(image, metadata);
   if (!found) return {};
   if (damaged(*found)) return say_damaged(image, *found);
-  if (found->leaks == 0) return {};
-  qcow2::repair_image(image, qcow2::Repair::leaks, metadata);
-  spdlog::info("{}: {} leaked clusters are given back", image, found->leaks);
+  if (found->leaks != 0) give_leaks_back(image, found->leaks);
   return {};
 }
 

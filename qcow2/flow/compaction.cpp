@@ -90,14 +90,15 @@ std::size_t Compaction::first_worth_moving(const std::vector<Resident>& resident
   }
   std::uint64_t live = 0;
   std::uint64_t waste = 0;
+  const auto gap_of = [chunk_bytes](std::uint64_t bytes) { return bytes == 0 ? 0 : chunk_bytes - bytes; };
   for (const std::uint64_t bytes : lives) {
     live += bytes;
-    waste += bytes == 0 ? 0 : chunk_bytes - bytes;
+    waste += gap_of(bytes);
   }
   if (waste <= chunk_bytes || waste < live / waste_worth_it) return residents.size();
   std::size_t dense = 0;  // chunks that stay
   for (std::uint64_t wasted = 0; dense < lives.size(); ++dense) {
-    const std::uint64_t gap = lives[dense] == 0 ? 0 : chunk_bytes - lives[dense];
+    const std::uint64_t gap = gap_of(lives[dense]);
     wasted += gap;
     if (gap > chunk_bytes / gap_worth_it || wasted > live / waste_worth_it) break;
   }

@@ -110,8 +110,8 @@ void TableWalk::visit_l1_entry(std::uint64_t index, std::uint64_t word, std::siz
 // False where it was met before.
 bool TableWalk::meet(HostOffset table, std::uint64_t l1_index) {
   if (met_.insert(table.value).second) return true;
-  const auto [found, is_new] = again_.try_emplace(table.value, Again{l1_index, owner_, 0, 0});
-  ++(is_disk() ? found->second.by_disk : found->second.by_snapshots);
+  Again& again = again_.try_emplace(table.value, Again{l1_index, 0, 0}).first->second;
+  ++(is_disk() ? again.by_disk : again.by_snapshots);
   return false;
 }
 
@@ -126,7 +126,7 @@ void TableWalk::walk_shared() {
     for (const bool disk : {true, false}) {
       times_ = disk ? again.by_disk : again.by_snapshots;
       if (times_ == 0) continue;
-      owner_ = disk ? 0 : std::max<std::size_t>(again.owner, 1);
+      owner_ = disk ? 0 : 1;  // whichever: nothing is sent
       owner_name_ = disk ? "" : " of a snapshot";
       judge_copied(table);
       walk_l2(read_table(table, 1), again.l1_index);

@@ -62,10 +62,9 @@ class TableWalk {
     GuestOffset guest;
   };
 
-  /// How many more times a table was met, and where for the first of them.
+  /// How many more times a table was met, and by which entry for the first of them.
   struct Again {
     std::uint64_t l1_index = 0;
-    std::size_t owner = 0;
     std::uint64_t by_disk = 0;
     std::uint64_t by_snapshots = 0;
   };

@@ -1,27 +1,23 @@
 // Any bytes as a compressed cluster, of both types and every cluster size: no more comes out than a cluster, and who
 // reads a stream to its end says the same as who only measures it.
 #include <algorithm>
-#include <cstdlib>
 
+#include "core/check.h"
 #include "core/error.h"
 #include "qcow2/codec/codec.h"
 
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 void decode(const qcow2::Codec& codec, core::Bytes stored, std::size_t cluster) {
   std::vector<std::byte> plain(cluster, std::byte{0x5a});
   std::vector<std::byte> measured(cluster, std::byte{0x5a});
   const bool decoded = codec.decompress(stored, plain);
   const std::optional<std::size_t> length = codec.measure(stored, measured);
-  require(decoded == length.has_value());
+  CHECK(decoded == length.has_value());
   if (!decoded) return;
-  require(*length <= stored.size() && plain == measured);
+  CHECK(*length <= stored.size() && plain == measured);
   std::vector<std::byte> again(cluster);
-  require(codec.decompress(stored.first(*length), again) && again == plain);
+  CHECK(codec.decompress(stored.first(*length), again) && again == plain);
 }
 
 void round_trip(const qcow2::Codec& codec, core::Bytes plain) {
@@ -29,8 +25,8 @@ void round_trip(const qcow2::Codec& codec, core::Bytes plain) {
   const std::optional<std::size_t> length = codec.compress(plain, stored);
   if (!length) return;
   std::vector<std::byte> again(plain.size());
-  require(codec.decompress(core::Bytes(stored).first(*length), again));
-  require(std::equal(again.begin(), again.end(), plain.begin()));
+  CHECK(codec.decompress(core::Bytes(stored).first(*length), again));
+  CHECK(std::equal(again.begin(), again.end(), plain.begin()));
 }
 
 }  // namespace

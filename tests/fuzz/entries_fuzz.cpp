@@ -1,17 +1,12 @@
 // Any words as entries of L1, L2 and refcount tables, in images of every geometry.
 #include <fuzzer/FuzzedDataProvider.h>
 
-#include <cstdlib>
-
 #include "core/alignment.h"
+#include "core/check.h"
 #include "qcow2/format/refcount_view.h"
 #include "qcow2/format/table_entries.h"
 
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 qcow2::Geometry geometry_of(FuzzedDataProvider& data) {
   qcow2::Geometry geometry;
@@ -25,7 +20,7 @@ qcow2::Geometry geometry_of(FuzzedDataProvider& data) {
 void decode_table(std::uint64_t word, const qcow2::Geometry& geometry) {
   try {
     const std::uint64_t at = qcow2::decode_table_entry(word, geometry);
-    require(core::is_aligned(at, geometry.cluster_size()) && at <= qcow2::host_offset_max);
+    CHECK(core::is_aligned(at, geometry.cluster_size()) && at <= qcow2::host_offset_max);
   } catch (const core::Error&) {
   }
 }
@@ -33,7 +28,7 @@ void decode_table(std::uint64_t word, const qcow2::Geometry& geometry) {
 void see_parts(const qcow2::Placement& placement, const qcow2::Geometry& geometry) {
   for (std::uint64_t at = 0; at < geometry.cluster_size();) {
     const qcow2::ClusterPart part = qcow2::part_at(placement, at, geometry);
-    require(part.end > at && part.end <= geometry.cluster_size());
+    CHECK(part.end > at && part.end <= geometry.cluster_size());
     at = part.end;
   }
 }
@@ -43,9 +38,9 @@ void decode_l2(qcow2::L2Entry entry, std::uint32_t version, const qcow2::Geometr
     const qcow2::Placement placement = qcow2::decode_l2_entry(entry, geometry, version);
     see_parts(placement, geometry);
     const qcow2::HostClusters clusters = qcow2::clusters_referenced(placement, geometry);
-    require(clusters.count <= 3);
+    CHECK(clusters.count <= 3);
     if (const auto* compressed = std::get_if<qcow2::CompressedCluster>(&placement)) {
-      require(compressed->extent.length != 0 && compressed->extent.length <= 2 * geometry.cluster_size());
+      CHECK(compressed->extent.length != 0 && compressed->extent.length <= 2 * geometry.cluster_size());
     }
   } catch (const core::Error&) {
   }
@@ -57,7 +52,7 @@ void count(FuzzedDataProvider& data, const qcow2::Geometry& geometry) {
   const std::uint64_t index = data.ConsumeIntegralInRange<std::uint64_t>(0, entries - 1);
   const std::uint64_t value = data.ConsumeIntegralInRange<std::uint64_t>(0, geometry.refcount_max());
   qcow2::set_refcount(block, index, geometry.refcount_order, value);
-  require(qcow2::get_refcount(block, index, geometry.refcount_order) == value);
+  CHECK(qcow2::get_refcount(block, index, geometry.refcount_order) == value);
 }
 
 }  // namespace

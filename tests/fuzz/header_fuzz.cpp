@@ -1,27 +1,22 @@
 // Any bytes as the first cluster of an image: the header, its extensions, and the names in them.
-#include <cstdlib>
-
+#include "core/check.h"
 #include "core/error.h"
 #include "qcow2/format/header.h"
 
 namespace {
 
-void require(bool holds) {
-  if (!holds) std::abort();
-}
-
 void look_at(const qcow2::Header& header) {
-  require(header.geometry.cluster_bits >= 9 && header.geometry.cluster_bits <= 21);
-  require(header.l1_table.value <= qcow2::host_offset_max);
-  require(header.refcount_table.value <= qcow2::host_offset_max);
-  require(header.size <= qcow2::disk_size_max);
-  require(header.length >= qcow2::header_length_v2 && header.length <= header.geometry.cluster_size());
+  CHECK(header.geometry.cluster_bits >= 9 && header.geometry.cluster_bits <= 21);
+  CHECK(header.l1_table.value <= qcow2::host_offset_max);
+  CHECK(header.refcount_table.value <= qcow2::host_offset_max);
+  CHECK(header.size <= qcow2::disk_size_max);
+  CHECK(header.length >= qcow2::header_length_v2 && header.length <= header.geometry.cluster_size());
 }
 
 void read_names(const qcow2::Header& header, core::Bytes bytes) {
   for (const qcow2::HeaderExtension& extension : qcow2::parse_extensions(header, bytes, "image")) {
-    require(extension.data.empty() || (extension.data.data() >= bytes.data() &&
-                                       extension.data.data() + extension.data.size() <= bytes.data() + bytes.size()));
+    CHECK(extension.data.empty() || (extension.data.data() >= bytes.data() &&
+                                     extension.data.data() + extension.data.size() <= bytes.data() + bytes.size()));
   }
   qcow2::find_backing(header, bytes, "image");
   qcow2::find_data_file(header, bytes, "image");

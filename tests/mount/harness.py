@@ -93,6 +93,12 @@ def loop_obstacle():
     return None
 
 
+def peak_memory(pid):
+    """Bytes: the process's high-water mark."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) * KiB
+
+
 class Daemon:
     """One mount. `disk` is the path of the raw disk, whatever the mount point is."""
 
@@ -154,8 +160,7 @@ class Daemon:
 
     def peak_memory(self):
         """Bytes: the daemon's high-water mark."""
-        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) * KiB
+        return peak_memory(self.pid)
 
     def system_calls_to_read(self):
         """How many it has made: one for each request of the kernel, and some."""

@@ -4,7 +4,6 @@ README says, nothing outside the image is read, and what is refused or mounted r
 
 import hashlib
 import os
-import re
 import socket
 import struct
 import threading
@@ -69,7 +68,8 @@ class Hostile(harness.MountCase):
         else:
             self.read(os.path.join(point, os.listdir(point)[0]), reads)
             if not harness.SANITIZED:
-                self.assertLess(self.peak(image, point), 144 * MiB + MEMORY_BESIDE_CACHE)
+                peak = harness.peak_memory(harness.find_daemon(image, point))
+                self.assertLess(peak, 144 * MiB + MEMORY_BESIDE_CACHE)
             self.assertLess(run(QCOWFS, "umount", point).seconds, SECONDS_MAX, "too long to unmount")
         self.assertEqual(digest(image), before, "the image was changed")
         return done.returncode == 0
@@ -82,10 +82,6 @@ class Hostile(harness.MountCase):
             except OSError:
                 pass  # EIO: what is damaged
         self.assertLess(time.monotonic() - started, SECONDS_MAX, "too long to read")
-
-    def peak(self, image, point):
-        with open(f"/proc/{harness.find_daemon(image, point)}/status", encoding="ascii") as file:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) * KiB
 
     def refuse_in_bounds(self, image):
         """Every command that opens an image refuses it in time and in memory."""
