@@ -20,6 +20,12 @@ ThreadedEngine::ThreadedEngine(std::size_t workers)
 
 ThreadedEngine::~ThreadedEngine() = default;
 
+void ThreadedEngine::on_each_thread(const std::function<void()>& job) {
+  pool_.on_each_thread(job);
+  io_.on_each_thread(job);
+  job();
+}
+
 asio::awaitable<void> ThreadedEngine::sleep_for(std::chrono::milliseconds duration) {
   asio::steady_timer timer(context_, duration);
   sleepers_->timers.insert(&timer);

@@ -42,6 +42,10 @@ class ThreadedEngine final : public Engine {
 
   /// Returns when nothing is left to do.
   void run() { context_.run(); }
+  /// Runs `job`, which must not throw, once in each thread there is, on the strand last. For what the kernel keeps by
+  /// thread, and new threads inherit.
+  /// Threads    On the strand, which it holds up until the jobs that are running have ended.
+  void on_each_thread(const std::function<void()>& job);
 
  private:
   struct Sleepers;

@@ -9,6 +9,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <thread>
 #include <type_traits>
@@ -39,6 +40,8 @@ class ThreadPool final : public WorkerPool {
   void submit(UniqueFunction job) override { boost::asio::post(context_, std::move(job)); }
   std::size_t size() const override { return size_; }
   void resize(std::size_t threads) override;
+  /// Runs `job`, which must not throw, once in each thread, after what that was doing. Returns when all have done it.
+  void on_each_thread(const std::function<void()>& job);
 
  private:
   void finish();

@@ -60,17 +60,22 @@ void announce_refusal(const std::vector<std::string>& words, const std::string& 
   }
 }
 
+void Announcement::prepare() {
+  if (pipe_.empty()) return;
+  read_already_.reset(::open(pipe_.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!read_already_.valid()) unread_.reset(::open(pipe_.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+}
+
 void Announcement::tell(const std::string& line) {
   if (descriptor_) {
     write_line(*descriptor_, line);
     if (*descriptor_ > STDERR_FILENO) ::close(*descriptor_);
     descriptor_.reset();
   }
-  if (pipe_.empty()) return;
-  const core::UniqueFd read_already(::open(pipe_.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
-  if (read_already.valid()) return write_line(read_already.get(), line);
-  unread_.reset(::open(pipe_.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!read_already_.valid() && !unread_.valid()) prepare();
   if (unread_.valid()) write_line(unread_.get(), line);
+  if (read_already_.valid()) write_line(read_already_.get(), line);
+  read_already_.reset();  // who reads it reads its end
 }
 
 }  // namespace fuse

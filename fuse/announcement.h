@@ -19,6 +19,8 @@ class Announcement {
   Announcement(const Announcement&) = delete;
   Announcement& operator=(const Announcement&) = delete;
 
+  /// Opens the FIFO: ready() needs no path then.
+  void prepare();
   void ready() { tell("ready\n"); }
   void failed(const std::string& reason) { tell("failed " + reason + "\n"); }
 
@@ -27,6 +29,7 @@ class Announcement {
 
   std::string pipe_;
   std::optional<int> descriptor_;
+  core::UniqueFd read_already_;  ///< somebody has it open
   core::UniqueFd unread_;
 };
 

@@ -15,11 +15,9 @@
 namespace fuse {
 namespace {
 
-void leave_terminal() {
+void leave_terminal(int null) {
   ::setsid();
-  if (::chdir("/") != 0) return;  // cannot fail; and if it did, a busy directory is all the harm
-  const core::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), standard);
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
 }
 
 int wait_for(pid_t child, int pipe) {
@@ -40,11 +38,14 @@ int wait_for(pid_t child, int pipe) {
 }  // namespace
 
 void Startup::live() {
-  live_ = true;
+  const bool in_background = parent_.valid();
+  if (in_background && ::chdir("/") != 0) return;  // cannot fail
   if (when_live_) when_live_();
+  live_ = true;
   tell_service_manager_ready();
-  if (!parent_.valid()) return;
-  leave_terminal();
+  if (!in_background) return;
+  leave_terminal(null_.get());
+  null_.reset();
   [[maybe_unused]] const ssize_t told = ::write(parent_.get(), "", 1);  // a parent that was killed does not mind
   parent_.reset();
 }
@@ -69,6 +70,7 @@ int run_in_background(const std::function<int(Startup&)>& body, const std::strin
     return wait_for(child, reads.get());
   }
   reads.reset();
+  startup.null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
   return body(startup);
 }
 

@@ -13,16 +13,18 @@ namespace fuse {
 class Startup {
  public:
   /// The mount can be used. In the background: leaves the terminal and the current directory behind and lets
-  /// the waiting parent go with status 0. Tells a service manager that asked (NOTIFY_SOCKET).
+  /// the waiting parent go with status 0. Tells a service manager that asked (NOTIFY_SOCKET). Opens nothing.
+  /// Throws what the action of when_live() throws; it is not live then.
   void live();
   bool is_live() const { return live_; }
-  /// What live() shall do too, while descriptors and the current directory are still those of the start.
+  /// What live() shall do before anybody is told, while descriptors are still those of the start.
   void when_live(std::function<void()> action) { when_live_ = std::move(action); }
 
  private:
   friend int run_in_background(const std::function<int(Startup&)>& body, const std::string& what);
 
   core::UniqueFd parent_;  ///< a byte on it lets the parent go
+  core::UniqueFd null_;    ///< /dev/null, in the background
   bool live_ = false;
   std::function<void()> when_live_;
 };

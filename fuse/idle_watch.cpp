@@ -5,17 +5,19 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <optional>
-
-#include "fuse/mount_table.h"
-#include "fuse/unmount.h"
 
 namespace fuse {
 
 namespace asio = boost::asio;
 
-IdleWatch::IdleWatch(core::Engine& engine, Session& session, const MountPlan& plan, const Activity& activity)
-    : engine_(engine), session_(session), plan_(plan), activity_(activity), timer_(engine.executor()) {}
+IdleWatch::IdleWatch(core::Engine& engine, Session& session, PrivilegedHelper& helper, const MountPlan& plan,
+                     const Activity& activity)
+    : engine_(engine),
+      session_(session),
+      helper_(helper),
+      plan_(plan),
+      activity_(activity),
+      timer_(engine.executor()) {}
 
 void IdleWatch::start() {
   if (!plan_.idle_seconds) return;
@@ -51,18 +53,14 @@ core::Awaitable<void> IdleWatch::watch() {
 core::Awaitable<bool> IdleWatch::try_to_unmount() {
   // A thread of its own: what it asks of the file system may need every thread of the engine's pool.
   core::ThreadPool thread(1);
-  auto job = [this] {
-    const std::optional<MountEntry> entry = find_mount(plan_.mountpoint);
-    const bool ours = entry && entry->device == session_.device_number();  // and nothing lies on top of it
-    return ours ? unmount(plan_.mountpoint, Unmount::when_idle) : UnmountResult{UnmountResult::busy, {}};
-  };
-  const UnmountResult result = co_await core::run(thread, job);
-  if (result.outcome == UnmountResult::done) {
+  auto job = [this] { return helper_.unmount_when_idle(); };
+  const OwnUnmount result = co_await core::run(thread, job);
+  if (result.outcome == OwnUnmount::done) {
     spdlog::info("{}: nobody used it for {} s: unmounted", plan_.mountpoint, *plan_.idle_seconds);
     session_.disown_mount();
   }
-  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", plan_.mountpoint, result.reason);
-  co_return result.outcome == UnmountResult::done;
+  if (result.outcome == OwnUnmount::failed) spdlog::error("{}: cannot unmount: {}", plan_.mountpoint, result.reason);
+  co_return result.outcome == OwnUnmount::done;
 }
 
 }  // namespace fuse

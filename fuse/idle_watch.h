@@ -8,6 +8,7 @@
 #include "core/engine.h"
 #include "fuse/activity.h"
 #include "fuse/mount_plan.h"
+#include "fuse/sandbox/privileged_helper.h"
 #include "fuse/session.h"
 
 namespace fuse {
@@ -17,7 +18,8 @@ namespace fuse {
 /// Threads    The engine's. All arguments must outlive it.
 class IdleWatch {
  public:
-  IdleWatch(core::Engine& engine, Session& session, const MountPlan& plan, const Activity& activity);
+  IdleWatch(core::Engine& engine, Session& session, PrivilegedHelper& helper, const MountPlan& plan,
+            const Activity& activity);
 
   /// Does nothing where the plan has no such time.
   void start();
@@ -30,6 +32,7 @@ class IdleWatch {
 
   core::Engine& engine_;
   Session& session_;
+  PrivilegedHelper& helper_;
   const MountPlan& plan_;
   const Activity& activity_;
   boost::asio::steady_timer timer_;

@@ -47,6 +47,13 @@ void keep_standard_descriptors() {
   if (opened > STDERR_FILENO) ::close(opened);
 }
 
+// With its owner's rights it would open for whoever runs it what only the owner may.
+void refuse_borrowed_rights() {
+  if (::getuid() == ::geteuid() && ::getgid() == ::getegid()) return;
+  core::fail(core::Errc::bad_argument,
+             "must not be installed setuid or setgid: chmod ug-s it; others than root mount by fusermount3");
+}
+
 }  // namespace
 }  // namespace fuse
 
@@ -54,6 +61,7 @@ int main(int argc, char** argv) {
   fuse::keep_standard_descriptors();
   std::signal(SIGPIPE, SIG_IGN);
   try {
+    fuse::refuse_borrowed_rights();
     const fuse::Command command = fuse::parse_command_line(argc, argv);
     return std::visit([](const auto& options) { return fuse::run(options); }, command);
   } catch (const fuse::UsageError& error) {

@@ -125,6 +125,7 @@ const std::map<std::string_view, SetValue> values = {
      }},
     {"clean", [](MountOptions& o, const std::string& v) { o.clean = cleaning(v); }},
     {"discard", [](MountOptions& o, const std::string& v) { o.discard = on_or_off("discard", v); }},
+    {"sandbox", [](MountOptions& o, const std::string& v) { o.sandbox = on_or_off("sandbox", v); }},
     {"create", [](MountOptions& o, const std::string& v) { o.create_size = disk_size(v); }},
     {"timeout", [](MountOptions& o,
                    const std::string& v) { o.idle_seconds = number<unsigned>("timeout", v, 1, idle_seconds_max); }},

@@ -25,6 +25,8 @@
 #include "fuse/mount_plan.h"
 #include "fuse/named_file_policy.h"
 #include "fuse/pid_file.h"
+#include "fuse/sandbox/privileged_helper.h"
+#include "fuse/sandbox/sandbox.h"
 #include "fuse/server.h"
 #include "fuse/soundness.h"
 #include "fuse/verbs.h"
@@ -65,7 +67,7 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
 
 core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
                                      const MountPlan& plan, const std::string& damage, Startup& startup,
-                                     Control& control) {
+                                     Control& control, PrivilegedHelper& helper) {
   qcow2::NamedFiles others(engine, options.image, file.descriptor(),
                            named_file_policy(options.named_files, options.direct));
   qcow2::ImageOptions how = image_options(options);
@@ -77,7 +79,7 @@ core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& fil
     if (!log_is_terminal) spdlog::warn("{}", sentence);
     complain(sentence);
   }
-  co_await serve(engine, *disk, plan, startup, control);
+  co_await serve(engine, *disk, plan, startup, control, helper);
 }
 
 std::unique_ptr<core::DirectFile> open_image_file(core::Engine& engine, const MountOptions& options,
@@ -106,7 +108,8 @@ void try_all_else(core::Engine& engine, const MountOptions& options) {
 }
 
 // `control` outlives the file in here: who listens hears the end of the stream when the image is free.
-void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, Startup& startup, Control& control) {
+void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, Startup& startup, Control& control,
+                     PrivilegedHelper& helper) {
   if (wanted.create_size) {
     prepare_mountpoint(wanted.mountpoint);  // no new file for a mount that cannot be
     create_missing_image(wanted.image, *wanted.create_size);
@@ -130,24 +133,40 @@ void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, S
 
   std::exception_ptr failure;
   auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };
-  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, damage, startup, control),
+  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, damage, startup, control, helper),
                  keep_failure);
   engine.run();
   if (failure) std::rethrow_exception(failure);
 }
 
+// From here on the daemon is what an image, or whoever uses the disk, might take over.
+void give_up_powers(core::ThreadedEngine& engine, PrivilegedHelper& helper, const MountOptions& options) {
+  helper.seal();
+  if (!options.sandbox.value_or(sandbox_by_default)) return;
+  const Confinement confinement = confine(engine);
+  if (options.sandbox && !confinement.system_calls)
+    core::fail(core::Errc::bad_argument, "-o sandbox=on: " + confinement.describe() + "; without it, it is tried");
+  spdlog::log(confinement.system_calls ? spdlog::level::info : spdlog::level::warn, "{}: {}", options.image,
+              confinement.describe());
+}
+
 int serve_in_this_process(const MountOptions& options, Startup& startup, Announcement& announcement) {
-  startup.when_live([&announcement] { announcement.ready(); });
   try {
     open_log(options);
+    PrivilegedHelper helper;
     std::optional<PidFile> pid_file;
-    if (!options.pid_file.empty()) pid_file.emplace(options.pid_file);
+    if (!options.pid_file.empty()) pid_file.emplace(options.pid_file, helper);
     announce_ourselves_to_reclaim();
     const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
     core::ThreadedEngine engine(options.workers.value_or(processors));
     Control control(engine);
+    startup.when_live([&] {
+      announcement.prepare();
+      give_up_powers(engine, helper, options);
+      announcement.ready();
+    });
     try {
-      mount_and_serve(engine, options, startup, control);
+      mount_and_serve(engine, options, startup, control, helper);
       control.finish("");
       return exit_success;
     } catch (const std::exception& error) {

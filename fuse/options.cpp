@@ -36,6 +36,8 @@ Options for -o:
   commit_interval=SECONDS  after which written data is on the disk without being asked for (default: 5)
   clean=off|idle|on        empties sparse parts of IMAGE in the background: while nobody writes (the default), or always
   discard=on|off           gives the host back what the image no longer uses, while mounted (default: on)
+  sandbox=on|off           the daemon gives up what serving does not need (the default, as far as the kernel has it);
+                           on: refuses to mount where system calls cannot be filtered
   create=SIZE              make IMAGE, with an empty disk of SIZE, where it does not exist yet
   timeout=SECONDS          unmount when nothing has had the disk open or asked for anything for that long
   notify_pipe=PATH         write one line to the FIFO at PATH: "ready", or "failed" and why

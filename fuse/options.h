@@ -52,6 +52,7 @@ struct MountOptions {
   std::optional<unsigned> commit_interval_seconds;
   std::optional<core::Cleaning> clean;  ///< idle, where nothing is said
   bool discard = true;                  ///< gives the host back what nobody uses, while mounted too
+  std::optional<bool> sandbox;          ///< where nothing is said, as far as it can be had
   std::string log_file;                 ///< empty: syslog, or stderr in the foreground
 
   std::optional<std::uint64_t> create_size;  ///< bytes of the disk, where the image does not exist

@@ -31,7 +31,7 @@ bool is_process_id(const std::string& text) {
 
 }  // namespace
 
-PidFile::PidFile(const std::string& path) : path_(std::filesystem::absolute(path).string()) {
+PidFile::PidFile(const std::string& path, PrivilegedHelper& helper) : helper_(helper) {
   constexpr int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
   file_.reset(::open(path.c_str(), flags, readable_by_all));
   if (!file_.valid()) core::fail_errno(errno, path + ": cannot write the process id");
@@ -49,9 +49,10 @@ PidFile::PidFile(const std::string& path) : path_(std::filesystem::absolute(path
       ::pwrite(file_.get(), line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
     core::fail_errno(errno, path + ": cannot write the process id");
   }
+  helper_.keep_file(std::filesystem::absolute(path).string());
 }
 
 // Removed while it is locked: nobody else has taken the name over by then.
-PidFile::~PidFile() { ::unlink(path_.c_str()); }
+PidFile::~PidFile() { helper_.remove_file(); }
 
 }  // namespace fuse

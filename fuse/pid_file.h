@@ -4,22 +4,23 @@
 #include <string>
 
 #include "core/unique_fd.h"
+#include "fuse/sandbox/privileged_helper.h"
 
 namespace fuse {
 
 /// Holds the id of the process that made it, and goes away with it. Locked meanwhile (flock), so that what a killed
-/// daemon left behind is told from what belongs to a living one.
+/// daemon left behind is told from what belongs to a living one. `helper` removes it, and must outlive it.
 class PidFile {
  public:
   /// Throws core::Error with one line where another daemon has it, it holds something other than a process id, or it
   /// cannot be written.
-  explicit PidFile(const std::string& path);
+  PidFile(const std::string& path, PrivilegedHelper& helper);
   PidFile(const PidFile&) = delete;
   PidFile& operator=(const PidFile&) = delete;
   ~PidFile();
 
  private:
-  std::string path_;  ///< absolute: the daemon leaves its current directory
+  PrivilegedHelper& helper_;
   core::UniqueFd file_;
 };
 

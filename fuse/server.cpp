@@ -1,8 +1,6 @@
 #include "fuse/server.h"
 
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -11,23 +9,18 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/async.h"
-#include "core/unique_fd.h"
 #include "fuse/closing_progress.h"
 #include "fuse/idle_watch.h"
-#include "fuse/loop_devices.h"
-#include "fuse/mount_table.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
 #include "fuse/service_manager.h"
 #include "fuse/session.h"
 #include "fuse/shown_files.h"
-#include "fuse/unmount.h"
 
 namespace fuse {
 
@@ -45,42 +38,13 @@ void raise_read_ahead(const std::string& device) {
   setting << read_ahead_kib << std::flush;
 }
 
-// Pages that programs changed through mappings are with the kernel, and go with their files' inodes: these are held
-// open while the mount is taken away. Blocks.
-class HeldFiles {
- public:
-  explicit HeldFiles(const std::vector<std::string>& paths) {
-    for (const std::string& path : paths) files_.emplace_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  }
-  /// False where one could not be stored; errno says why.
-  bool store() const {
-    bool stored = true;
-    for (const core::UniqueFd& file : files_) stored = (!file.valid() || ::fsync(file.get()) == 0) && stored;
-    return stored;
-  }
-
- private:
-  std::vector<core::UniqueFd> files_;
-};
-
-// Unmounts on behalf of a signal; true where the mount is out of the tree. What file systems on loop devices
-// hold, and then changed pages, are asked for while the requests that bring them can be served. Blocks.
-bool store_and_unmount(const std::string& mountpoint, const std::vector<std::string>& paths,
-                       const std::string& device) {
-  const std::optional<MountEntry> entry = find_mount(mountpoint);
-  if (!entry || entry->device != device) return false;  // it is gone, or something else lies on top of it
-  sync_file_systems_on(loop_devices_over(mountpoint));
-  if (!HeldFiles(paths).store()) spdlog::error("{}: {}", mountpoint, std::strerror(errno));
-
-  UnmountResult result = unmount(mountpoint, Unmount::when_idle);
-  if (result.outcome == UnmountResult::busy) {
-    spdlog::warn("{}: still in use; its users will see it vanish", mountpoint);
-    const HeldFiles held(paths);
-    result = unmount(mountpoint, Unmount::detach);
-    held.store();  // what came in between
-  }
-  if (result.outcome == UnmountResult::failed) spdlog::error("{}: cannot unmount: {}", mountpoint, result.reason);
-  return result.outcome == UnmountResult::done;
+// On behalf of a signal; true where the mount is out of the tree. Blocks.
+bool store_and_unmount(PrivilegedHelper& helper, const std::string& mountpoint) {
+  const OwnUnmount result = helper.store_and_unmount();
+  if (result.store_error != 0) spdlog::error("{}: {}", mountpoint, std::strerror(result.store_error));
+  if (result.was_busy) spdlog::warn("{}: still in use; its users will see it vanish", mountpoint);
+  if (result.outcome == OwnUnmount::failed) spdlog::error("{}: cannot unmount: {}", mountpoint, result.reason);
+  return result.outcome == OwnUnmount::done;
 }
 
 // Waits for signals as long as the session lives, and ends it when the first one comes. Signals that come
@@ -88,12 +52,11 @@ bool store_and_unmount(const std::string& mountpoint, const std::vector<std::str
 // killed a moment too early.
 class SignalWatch {
  public:
-  /// `paths` are of the files shown.
-  SignalWatch(core::Engine& engine, Session& session, std::string mountpoint, std::vector<std::string> paths)
+  SignalWatch(core::Engine& engine, Session& session, PrivilegedHelper& helper, std::string mountpoint)
       : engine_(engine),
         session_(session),
+        helper_(helper),
         mountpoint_(std::move(mountpoint)),
-        paths_(std::move(paths)),
         signals_(engine.executor(), SIGTERM, SIGINT, SIGHUP) {}
 
   void start() {
@@ -114,7 +77,7 @@ class SignalWatch {
       spdlog::info("{}: {}: storing everything and unmounting", mountpoint_, ::strsignal(signal));
       // A thread of its own: requests that it waits for may need every thread of the engine's pool.
       core::ThreadPool thread(1);
-      auto job = [this] { return store_and_unmount(mountpoint_, paths_, session_.device_number()); };
+      auto job = [this] { return store_and_unmount(helper_, mountpoint_); };
       const bool gone = co_await core::run(thread, job);
       if (gone) session_.disown_mount();
       session_.end();
@@ -125,8 +88,8 @@ class SignalWatch {
 
   core::Engine& engine_;
   Session& session_;
+  PrivilegedHelper& helper_;
   std::string mountpoint_;
-  std::vector<std::string> paths_;
   asio::signal_set signals_;
   bool running_ = false;
   core::WaitList stopped_;
@@ -140,9 +103,9 @@ core::Awaitable<void> run_session(Session& session, SignalWatch& signals, IdleWa
     raise_read_ahead(device);
     co_await control.listen(device);
   }
+  startup.live();
   signals.start();
   idleness.start();
-  startup.live();
   spdlog::info("{}: mounted", plan.mountpoint);
 
   co_await session.ended();
@@ -160,15 +123,15 @@ std::vector<std::string> paths_of(const ShownFiles& shown, const MountPlan& plan
 }
 
 core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan,
-                                    Startup& startup, Control& control) {
+                                    Startup& startup, Control& control, PrivilegedHelper& helper) {
   const ShownFiles shown = co_await choose_files(disk, plan);
   Tree tree(plan.shape, shown.files, plan.looks, plan.kernel_cache);
   ReceiveBuffer received;
   Operations operations(engine, disk, tree, received, plan.image_descriptor);
-  Session session(engine, operations, received, plan.words);
-  SignalWatch signals(engine, session, plan.mountpoint, paths_of(shown, plan));
-  IdleWatch idleness(engine, session, plan, operations.activity());
-  session.mount(plan.mountpoint);
+  Session session(engine, operations, received, helper, plan.words);
+  SignalWatch signals(engine, session, helper, plan.mountpoint);
+  IdleWatch idleness(engine, session, helper, plan, operations.activity());
+  session.mount(plan.mountpoint, paths_of(shown, plan));
   session.start();
   std::exception_ptr failure;
   try {
@@ -176,6 +139,7 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
   } catch (const std::exception&) {
     failure = std::current_exception();
     session.end();
+    control.ending();
   }
   co_await session.ended();
   co_await operations.requests().finished();
@@ -185,13 +149,13 @@ core::Awaitable<void> mount_and_run(core::Engine& engine, core::GuestDisk& disk,
 }  // namespace
 
 core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
-                            Control& control) {
+                            Control& control, PrivilegedHelper& helper) {
   // As long as this lives, a signal that nobody waits for does nothing: whoever stops the system or the service after
   // an unmount must not kill what is still storing.
   const asio::signal_set kept_from_killing(engine.executor(), SIGTERM, SIGINT, SIGHUP);
   std::exception_ptr failure;
   try {
-    co_await mount_and_run(engine, disk, plan, startup, control);
+    co_await mount_and_run(engine, disk, plan, startup, control, helper);
   } catch (const std::exception&) {
     failure = std::current_exception();
   }

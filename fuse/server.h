@@ -6,6 +6,7 @@
 #include "fuse/control.h"
 #include "fuse/daemon.h"
 #include "fuse/mount_plan.h"
+#include "fuse/sandbox/privileged_helper.h"
 
 namespace fuse {
 
@@ -18,6 +19,6 @@ namespace fuse {
 ///            be stored (startup is live). The disk is closed in any case.
 /// Ownership  All are borrowed until it returns. `control` was told that the mount ends, but not how.
 core::Awaitable<void> serve(core::Engine& engine, core::GuestDisk& disk, const MountPlan& plan, Startup& startup,
-                            Control& control);
+                            Control& control, PrivilegedHelper& helper);
 
 }  // namespace fuse

@@ -11,13 +11,13 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "core/check.h"
 #include "core/error.h"
 #include "fuse/libfuse_messages.h"
 #include "fuse/mount_obstacle.h"
 #include "fuse/mount_table.h"
-#include "fuse/unmount.h"
 
 namespace fuse {
 
@@ -57,9 +57,9 @@ class Arguments {
 
 }  // namespace
 
-Session::Session(core::Engine& engine, Operations& operations, ReceiveBuffer& received,
+Session::Session(core::Engine& engine, Operations& operations, ReceiveBuffer& received, PrivilegedHelper& helper,
                  const std::vector<std::string>& words)
-    : engine_(engine), operations_(operations), received_(received), device_(engine.executor()) {
+    : engine_(engine), operations_(operations), received_(received), helper_(helper), device_(engine.executor()) {
   LibfuseMessages said;
   Arguments arguments(words);
   const fuse_lowlevel_ops& table = Operations::table();
@@ -83,13 +83,10 @@ void Session::disconnect() {
   ::dup3(ends[1], fuse_session_fd(session_.get()), O_CLOEXEC);
   ::close(ends[1]);
   fuse_session_unmount(session_.get());
-
-  // As long as the mount exists nobody else has its device number.
-  const std::optional<MountEntry> entry = find_mount(mountpoint_);
-  if (mount_is_ours_ && entry && entry->device == device_number_) unmount(mountpoint_, Unmount::detach);
+  if (mount_is_ours_) helper_.detach();
 }
 
-void Session::mount(const std::string& mountpoint) {
+void Session::mount(const std::string& mountpoint, std::vector<std::string> shown) {
   LibfuseMessages said;
   if (fuse_session_mount(session_.get(), mountpoint.c_str()) != 0) {
     core::fail(core::Errc::bad_argument,
@@ -98,6 +95,7 @@ void Session::mount(const std::string& mountpoint) {
   mounted_ = mount_is_ours_ = true;
   mountpoint_ = mountpoint;
   if (const std::optional<MountEntry> entry = find_mount(mountpoint)) device_number_ = entry->device;
+  helper_.keep_mount({mountpoint, device_number_, std::move(shown)});
   const int descriptor = fuse_session_fd(session_.get());
   const int flags = ::fcntl(descriptor, F_GETFL);
   const int own = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
@@ -135,6 +133,7 @@ core::Awaitable<void> Session::ended() {
 }
 
 void Session::end() {
+  ending_ = true;
   fuse_session_exit(session_.get());
   device_.cancel();
 }
@@ -157,7 +156,7 @@ bool Session::process_waiting_requests() {
     if (got == -EINTR) continue;
     if (got == -EAGAIN) break;
     if (got < 0) spdlog::error("{}: reading from the FUSE device: {}", mountpoint_, std::strerror(-got));
-    if (got == 0) disown_mount();  // the kernel has no such mount any more
+    if (got == 0 && !ending_) disown_mount();  // the kernel has no such mount any more
     if (got <= 0) return false;
     fuse_session_process_buf(session_.get(), &buffer);
   }

@@ -12,12 +12,13 @@
 #include "core/engine.h"
 #include "fuse/operations.h"
 #include "fuse/receive_buffer.h"
+#include "fuse/sandbox/privileged_helper.h"
 
 struct iovec;
 
 namespace fuse {
 
-/// Lifetime   `operations` and `received` must outlive it. Once start() was called, ended() must be awaited
+/// Lifetime   `operations`, `received` and `helper` must outlive it. Once start() was called, ended() must be awaited
 /// before
 ///            destruction. A mount that is still there then is detached, and whoever still uses it sees
 ///            errors.
@@ -25,13 +26,14 @@ namespace fuse {
 class Session {
  public:
   /// `words` are single options as libfuse knows them: "fsname=/a,b", "nodev". Throws core::Error.
-  Session(core::Engine& engine, Operations& operations, ReceiveBuffer& received, const std::vector<std::string>& words);
+  Session(core::Engine& engine, Operations& operations, ReceiveBuffer& received, PrivilegedHelper& helper,
+          const std::vector<std::string>& words);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Throws core::Error with one line that names the mount point.
-  void mount(const std::string& mountpoint);
+  /// `shown` are the paths of the files it will show. Throws core::Error with one line that names the mount point.
+  void mount(const std::string& mountpoint, std::vector<std::string> shown);
 
   /// Starts to receive. The kernel's first request comes without further ado.
   void start();
@@ -60,6 +62,7 @@ class Session {
   core::Engine& engine_;
   Operations& operations_;
   ReceiveBuffer& received_;
+  PrivilegedHelper& helper_;
   std::unique_ptr<fuse_session, Destroy> session_;
   std::string mountpoint_;
   std::string device_number_;
@@ -67,6 +70,7 @@ class Session {
   bool mounted_ = false;
   bool mount_is_ours_ = false;
   bool receiving_ = false;
+  bool ending_ = false;
   core::WaitList changed_;  ///< the greeting was answered, or receiving ended
 };
 

@@ -482,7 +482,7 @@ class Arguments(harness.MountCase):
         for option in ("nonsense", "nonsense=1", "level=0", "level=10", "level=x", "level", "level=",
                        "direct=maybe", "workers=0", "workers=-1", "workers=99999999", "workers=2x",
                        "cache_size=x", "cache_size=1", "cache_size=-5M", "commit_interval=x", "commit_interval=-1",
-                       "uid=x", "umask=9", "window=5k", "window="):
+                       "uid=x", "umask=9", "window=5k", "window=", "sandbox=maybe", "sandbox"):
             self.refused(QCOWFS, "-o", option, image, point, says=option.split("=")[0])
             self.assertNotIn(point, harness.mounts(), option)
         self.assertEqual(sha256(image), before)

@@ -205,7 +205,8 @@ def find_daemon(image, point=None):
                 with open(f"/proc/{entry}/cmdline", "rb") as file:
                     arguments = file.read().split(b"\0")
                 program = os.path.realpath(f"/proc/{entry}/exe")
-                if wanted <= set(arguments) and program == os.path.realpath(QCOWFS):
+                is_helper = read_text(f"/proc/{entry}/comm").strip() == "qcowfs-helper"
+                if wanted <= set(arguments) and program == os.path.realpath(QCOWFS) and not is_helper:
                     return int(entry)
             except OSError:
                 pass
