@@ -5,6 +5,7 @@
 
 #include "core/big_endian.h"
 #include "core/bytes.h"
+#include "core/zero_scan.h"
 
 namespace qcow2 {
 
@@ -20,6 +21,22 @@ inline std::uint64_t get_refcount(core::Bytes bytes, std::uint64_t index, unsign
   const std::uint64_t bit = index << order;
   const unsigned byte = std::to_integer<unsigned>(bytes[bit / 8]);
   return byte >> (bit % 8) & ((1u << (1u << order)) - 1);
+}
+
+/// The first index from `from` on, below `count`, whose refcount is not 0; `count` where there is none.
+inline std::uint64_t next_refcount(core::Bytes bytes, std::uint64_t from, std::uint64_t count, unsigned order) {
+  constexpr std::size_t step = 64;  // bytes looked at as one
+  while (from < count) {
+    const std::uint64_t bit = from << order;
+    if (bit % (8 * step) == 0 && bit / 8 + step <= bytes.size() && core::is_all_zero(bytes.subspan(bit / 8, step))) {
+      from += (8 * step) >> order;
+    } else if (get_refcount(bytes, from, order) != 0) {
+      return from;
+    } else {
+      ++from;
+    }
+  }
+  return count;
 }
 
 /// `value` must fit the width.

@@ -28,7 +28,12 @@ BlockUse::BlockUse(const Geometry& geometry, std::uint64_t block)
 
 void BlockUse::set_count(std::uint64_t block, unsigned count) {
   const unsigned shift = block % 2 * 4;
-  std::uint8_t& pair = counts_[block / 2];
+  Page& page = counts_[block / page_blocks];
+  if (!page) {
+    page = std::make_unique<std::uint8_t[]>(page_blocks / 2);
+    ++pages_;
+  }
+  std::uint8_t& pair = page[block % page_blocks / 2];
   pair = static_cast<std::uint8_t>((pair & ~(0xf << shift)) | count << shift);
 }
 
@@ -36,8 +41,7 @@ void BlockUse::set_count(std::uint64_t block, unsigned count) {
 void BlockUse::cover(std::uint64_t wanted) {
   if (wanted <= clusters()) return;
   const std::uint64_t size = core::align_up(std::max(wanted, clusters() + clusters() / 8), per_group_);
-  counts_.reserve(core::divide_up(size * per_cluster_, 2));
-  counts_.resize(core::divide_up(size * per_cluster_, 2));
+  counts_.resize(core::divide_up(size * per_cluster_, page_blocks));
   may_be_backed_.resize(size);
   const std::uint64_t leaves = std::bit_ceil(size / per_group_);
   if (leaves <= groups()) return;
@@ -214,7 +218,8 @@ void BlockUse::given_back(HostCluster cluster) {
 }
 
 std::uint64_t BlockUse::memory() const {
-  return counts_.capacity() + longest_.capacity() * sizeof(longest_[0]) + may_be_backed_.capacity() / 8;
+  return pages_ * page_blocks / 2 + counts_.capacity() * sizeof(counts_[0]) +
+         longest_.capacity() * sizeof(longest_[0]) + may_be_backed_.capacity() / 8;
 }
 
 }  // namespace qcow2

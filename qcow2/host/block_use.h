@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <boost/dynamic_bitset.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -17,8 +18,9 @@ namespace qcow2 {
 /// block are not tracked.
 ///
 /// Units      Blocks are what is written whole: `block` bytes.
-/// Memory     Little more than half a byte for each block of the file: memory(). A block that had fifteen fragments at
-///            once counts as touched until its cluster is free.
+/// Memory     Little more than half a byte for each block of the file, of those parts of it that have fragments; of the
+///            others, which may be a hole of terabytes, some bits for each cluster: memory(). A block that had fifteen
+///            fragments at once counts as touched until its cluster is free.
 /// Threads    The engine's strand.
 class BlockUse {
  public:
@@ -66,7 +68,13 @@ class BlockUse {
     std::uint64_t longest = 0;  ///< of them in a row
   };
 
-  unsigned count(std::uint64_t block) const { return counts_[block / 2] >> (block % 2 * 4) & 0xf; }
+  static constexpr std::uint64_t page_blocks = 1 << 13;
+  using Page = std::unique_ptr<std::uint8_t[]>;  // two blocks a byte
+
+  unsigned count(std::uint64_t block) const {
+    const Page& page = counts_[block / page_blocks];
+    return page ? page[block % page_blocks / 2] >> (block % 2 * 4) & 0xf : 0;
+  }
   void set_count(std::uint64_t block, unsigned count);
   template <typename Change>
   void change(HostExtent fragment, Change change);
@@ -86,7 +94,8 @@ class BlockUse {
   std::uint64_t block_;
   std::uint64_t per_cluster_;           ///< blocks; 1 or less where nothing is tracked
   std::uint64_t per_group_;             ///< clusters
-  std::vector<std::uint8_t> counts_;    ///< fragments that touch each block, two blocks a byte
+  std::vector<Page> counts_;            ///< fragments that touch each block; no page where there are none
+  std::uint64_t pages_ = 0;             ///< that there are
   std::vector<std::uint16_t> longest_;  ///< a tree of maxima over the groups' longest dead runs, root at 1
   boost::dynamic_bitset<> may_be_backed_;
   std::uint64_t dead_blocks_ = 0;

@@ -22,9 +22,6 @@ constexpr std::uint64_t bitmap_bytes_max = 512 << 20;
 constexpr std::uint64_t all_ones = 1;
 constexpr std::uint64_t word_reserved_mask = ~(entry_offset_mask | all_ones);
 
-// Tables that do not overlap have no more bytes than the file.
-constexpr std::uint64_t overlaps_max = 8;
-
 }  // namespace
 
 BitmapReader::BitmapReader(const ReadOnlyFile& file, const ImageLayout& layout) : file_(file), layout_(layout) {
@@ -74,7 +71,7 @@ StoredBitmap BitmapReader::next(std::size_t left) {
   bitmap.automatic = (flags & flag_automatic) != 0;
   bitmap.table = {HostOffset{table_at}, std::uint64_t{table_entries} * 8};
   table_bytes_ += bitmap.table.length;
-  require(table_bytes_ <= overlaps_max * file_.size(), "the tables of its bitmaps overlap");
+  require(table_bytes_ <= file_.tables_bytes_max(), "the tables of its bitmaps overlap");
   bitmap.clusters = read_table(bitmap.table, name);
   return bitmap;
 }

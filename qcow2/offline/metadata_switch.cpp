@@ -261,46 +261,56 @@ class Switch {
 
   // ---- refcounts
 
-  // Table and blocks, one behind the other; they count themselves.
+  // Table and blocks, one behind the other; they count themselves. Where nothing is there is no block.
   void write_refcounts() {
-    std::uint64_t blocks = 0;
+    std::vector<std::uint64_t> blocks;
     HostCluster first;
-    for (std::uint64_t wanted = 1; wanted != blocks;) {
-      blocks = wanted;
-      refcount_table_clusters_ = geometry_.host_clusters(blocks * 8);
+    for (std::uint64_t reserved = 0, wanted = 1; reserved < wanted;) {
+      reserved = wanted;
       FreeSpace trial = space_;
-      first = trial.take(refcount_table_clusters_ + blocks);
-      const std::uint64_t end = std::max(after_.clusters(), (first + refcount_table_clusters_ + blocks).value);
-      wanted = std::max(blocks, core::divide_up(end, geometry_.refcounts_per_block()));
+      first = trial.take(reserved);
+      blocks = refcount_blocks_for(first, first + reserved);
+      refcount_table_clusters_ = geometry_.host_clusters((blocks.back() + 1) * 8);
+      wanted = refcount_table_clusters_ + blocks.size();
     }
     if (refcount_table_clusters_ << geometry_.cluster_bits > refcount_table_bytes_max) {
       fail(Errc::unsupported_feature, file_.path() + ": the refcount table would be too large");
     }
     refcount_table_at_ = geometry_.start_of(first);
-    refer({refcount_table_at_, (refcount_table_clusters_ + blocks) << geometry_.cluster_bits});
-    write_refcount_table(blocks);
-    for (std::uint64_t block = 0; block < blocks; ++block) write_refcount_block(block);
-  }
-
-  HostOffset block_at(std::uint64_t block) const {
-    return refcount_table_at_ + ((refcount_table_clusters_ + block) << geometry_.cluster_bits);
-  }
-
-  void write_refcount_table(std::uint64_t blocks) {
+    refer({refcount_table_at_, (refcount_table_clusters_ + blocks.size()) << geometry_.cluster_bits});
+    const HostOffset first_block = refcount_table_at_ + (refcount_table_clusters_ << geometry_.cluster_bits);
     std::vector<std::byte> table(refcount_table_clusters_ << geometry_.cluster_bits);
-    for (std::uint64_t i = 0; i < blocks; ++i) {
-      core::store_big_endian(core::MutableBytes(table), i * 8, block_at(i).value);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const HostOffset at = first_block + (i << geometry_.cluster_bits);
+      core::store_big_endian(core::MutableBytes(table), blocks[i] * 8, at.value);
+      write_refcount_block(blocks[i], at);
     }
     writer_.write(refcount_table_at_, table);
   }
 
-  void write_refcount_block(std::uint64_t block) {
+  // Those that count anything: what there shall be, and clusters [begin, end). In their order.
+  std::vector<std::uint64_t> refcount_blocks_for(HostCluster begin, HostCluster end) const {
+    const std::uint64_t per_block = geometry_.refcounts_per_block();
+    const auto next_used = [&](HostCluster from) {
+      const HostCluster counted = after_.next_candidate(from);
+      const bool is_counted = counted.value < after_.clusters();
+      if (from >= end) return is_counted ? std::optional(counted) : std::nullopt;
+      return std::optional(is_counted ? std::min(counted, std::max(from, begin)) : std::max(from, begin));
+    };
+    std::vector<std::uint64_t> blocks;
+    for (auto at = next_used({0}); at; at = next_used({(blocks.back() + 1) * per_block})) {
+      blocks.push_back(at->value / per_block);
+    }
+    return blocks;
+  }
+
+  void write_refcount_block(std::uint64_t block, HostOffset at) {
     std::vector<std::byte> bytes(geometry_.cluster_size());
     const HostCluster first{block * geometry_.refcounts_per_block()};
     for (std::uint64_t i = 0; i < geometry_.refcounts_per_block(); ++i) {
       set_refcount(bytes, i, geometry_.refcount_order, after_.get(first + i));
     }
-    writer_.write(block_at(block), bytes);
+    writer_.write(at, bytes);
   }
 
   // ---- the switch
@@ -326,7 +336,7 @@ class Switch {
   }
 
   void give_back() {
-    for (HostCluster at{1}; at.value < before_.clusters();) {
+    for (HostCluster at = before_.next_candidate({1}); at.value < before_.clusters(); at = before_.next_candidate(at)) {
       HostCluster end = at;
       while (end.value < before_.clusters() && before_.get(end) != 0 && after_.get(end) == 0) end = end + 1;
       if (end > at) writer_.punch({geometry_.start_of(at), (end - at) << geometry_.cluster_bits});

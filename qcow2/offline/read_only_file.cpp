@@ -14,6 +14,13 @@ namespace qcow2 {
 
 using core::fail_errno;
 
+namespace {
+
+constexpr std::uint64_t tables_in_holes_max = 64 << 20;  // bytes
+constexpr std::uint64_t table_overlaps_max = 8;          // how many tables may be the same part of the file
+
+}  // namespace
+
 // Without O_NONBLOCK, opening a named pipe would wait for somebody to write to it.
 ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock, const std::string& name)
     : path_(name), fd_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)) {
@@ -29,6 +36,8 @@ ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock, const std::string
   if (end < 0) fail_errno(errno, path_);
   size_ = static_cast<std::uint64_t>(end);
   allocated_size_ = static_cast<std::uint64_t>(facts.st_blocks) * 512;
+  const std::uint64_t written = S_ISBLK(facts.st_mode) ? size_ : std::min(size_, allocated_size_);
+  tables_bytes_max_ = tables_in_holes_max + table_overlaps_max * written;
 }
 
 std::size_t ReadOnlyFile::read_some(HostOffset at, core::MutableBytes target) const {

@@ -28,6 +28,9 @@ class ReadOnlyFile {
   int descriptor() const { return fd_.get(); }  ///< borrowed: to ask the file system about it
   std::uint64_t size() const { return size_; }  ///< when it was opened
   std::uint64_t allocated_size() const { return allocated_size_; }
+  /// Bytes that tables of one kind, each a part of the file of its own, cannot have together. Damage may let some of
+  /// them overlap, and some lie in holes; who makes all of them one does not get all day.
+  std::uint64_t tables_bytes_max() const { return tables_bytes_max_; }
 
   /// What there is of [at, at + length).
   std::vector<std::byte> read(HostOffset at, std::size_t length) const;
@@ -50,6 +53,7 @@ class ReadOnlyFile {
   core::UniqueFd fd_;
   std::uint64_t size_ = 0;
   std::uint64_t allocated_size_ = 0;
+  std::uint64_t tables_bytes_max_ = 0;
 };
 
 }  // namespace qcow2

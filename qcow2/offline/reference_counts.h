@@ -10,8 +10,9 @@
 
 namespace qcow2 {
 
-/// Two bytes a cluster, and only for those parts of the file that something refers to; the few counts that do not fit
-/// stand aside.
+/// Memory   Two bytes a cluster, and only for those parts of the file that something refers to; where references lie
+/// far
+///          apart, less than a hundred bytes for each. The few counts that do not fit into two bytes stand aside.
 /// Threads  One at a time.
 class ReferenceCounts {
  public:
@@ -24,13 +25,28 @@ class ReferenceCounts {
   bool add(HostCluster cluster) { return add(cluster, 1) == 1; }
   /// Adds several at once, and returns how many of them were counted.
   std::uint64_t add(HostCluster cluster, std::uint64_t times);
-  /// The first cluster from `from` on that may have been counted; clusters() where there is none.
-  HostCluster next_candidate(HostCluster from) const;
+  /// The first cluster from `from` on, before `end`, that may have been counted; `end` where there is none.
+  HostCluster next_candidate(HostCluster from, HostCluster end) const;
+  HostCluster next_candidate(HostCluster from) const { return next_candidate(from, {clusters_}); }
 
  private:
   static constexpr std::uint64_t chunk_counts = 1 << 14;
+  static constexpr std::size_t few_max = 512;
   static constexpr std::uint16_t stands_aside = 0xffff;
-  using Chunk = std::unique_ptr<std::uint16_t[]>;
+
+  struct Counted {
+    std::uint16_t place = 0;  // in the chunk
+    std::uint16_t count = 0;
+  };
+  // Of chunk_counts clusters: those that were counted, by place, until they are too many.
+  struct Chunk {
+    std::vector<Counted> few;
+    std::unique_ptr<std::uint16_t[]> all;
+
+    std::uint16_t get(std::uint16_t place) const;
+    std::uint16_t& slot(std::uint16_t place);
+    std::uint64_t next(std::uint64_t place) const;  // chunk_counts where there is none
+  };
 
   std::uint16_t& slot(HostCluster cluster);
 

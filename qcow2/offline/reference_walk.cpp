@@ -19,12 +19,13 @@ void check_snapshot_entries(const ImageLayout& layout, const SnapshotTable& tabl
   }
 }
 
-/// Tables that do not overlap have no more bytes than the file. Damage may let some of them overlap, but who makes all
-/// of them one does not get all day.
+/// How many refcounts are looked at in blocks that the refcount table names more than once: it might name one all over.
+constexpr std::uint64_t repeated_refcounts_max = 1 << 24;
+
+/// Of the L1 tables that are looked at.
 class L1Budget {
  public:
-  L1Budget(const ImageLayout& layout, std::uint64_t file_size)
-      : left_(overlaps_max * file_size + layout.geometry().cluster_size()), file_size_(file_size) {}
+  explicit L1Budget(const ReadOnlyFile& file) : left_(file.tables_bytes_max()), file_size_(file.size()) {}
 
   bool take(const Snapshot& snapshot) {
     const std::uint64_t at = std::min(snapshot.l1_table.value, file_size_);
@@ -35,9 +36,26 @@ class L1Budget {
   }
 
  private:
-  static constexpr std::uint64_t overlaps_max = 8;
   std::uint64_t left_;
   std::uint64_t file_size_;
+};
+
+/// How often a refcount table names each of its blocks.
+class NamedBlocks {
+ public:
+  explicit NamedBlocks(const std::vector<std::uint64_t>& table) {
+    for (const std::uint64_t word : table) {
+      if (word != 0) offsets_.push_back(word & ~refcount_entry_reserved_mask);
+    }
+    std::ranges::sort(offsets_);
+  }
+  std::uint64_t times(HostOffset block) const {
+    const auto [first, end] = std::equal_range(offsets_.begin(), offsets_.end(), block.value);
+    return static_cast<std::uint64_t>(end - first);
+  }
+
+ private:
+  std::vector<std::uint64_t> offsets_;
 };
 
 void count_bitmaps(const ReadOnlyFile& file, const ImageLayout& layout, HostReferences& references) {
@@ -86,7 +104,7 @@ void count_content(const ReadOnlyFile& file, const ImageLayout& layout, const Sn
   count({HostOffset{0}, layout.geometry().cluster_size()}, "the header");
   tables.walk_disk();
   check_snapshot_entries(layout, snapshots, findings);
-  L1Budget budget(layout, file.size());
+  L1Budget budget(file);
   for (std::size_t i = 0; i < snapshots.snapshots.size(); ++i) {
     const bool affordable = budget.take(snapshots.snapshots[i]);
     if (affordable) {
@@ -131,21 +149,30 @@ HostOffset compare_refcounts(const ImageLayout& layout, StoredRefcounts& stored,
                              Findings& findings) {
   const Geometry& geometry = layout.geometry();
   Comparison comparison(geometry, findings);
+  const NamedBlocks named(stored.table());
+  std::uint64_t repeated = 0;
   const std::uint64_t per_block = geometry.refcounts_per_block();
   for (std::uint64_t first = 0; first < counts.clusters(); first += per_block) {
     const std::uint64_t end = std::min(first + per_block, counts.clusters());
     const std::optional<HostOffset> block = stored.block(first / per_block);
+    if (block && named.times(*block) > 1) repeated += per_block;
     if (!block) {
-      for (HostCluster at = counts.next_candidate({first}); at.value < end; at = counts.next_candidate(at + 1)) {
-        comparison.compare(at, 0, counts.get(at));
-      }
-    } else if (!stored.is_readable(*block)) {
+      const auto next = [&](HostCluster from) { return counts.next_candidate(from, {end}); };
+      for (HostCluster at = next({first}); at.value < end; at = next(at + 1)) comparison.compare(at, 0, counts.get(at));
+    } else if (!stored.is_readable(*block) || (named.times(*block) > 1 && repeated > repeated_refcounts_max)) {
       findings.unexaminable(end - first, [&] {
         return "host bytes " + in_hex(geometry.start_of(HostCluster{first}).value) + " to " +
                in_hex(geometry.start_of(HostCluster{end}).value) + ": their refcounts cannot be read";
       });
     } else {
-      for (HostCluster at{first}; at.value < end; at = at + 1) comparison.compare(at, *stored.get(at), counts.get(at));
+      HostCluster counted = counts.next_candidate({first}, {end});
+      HostCluster kept = stored.next({first}, {end});
+      while (std::min(counted, kept).value < end) {
+        const HostCluster at = std::min(counted, kept);
+        comparison.compare(at, *stored.get(at), counts.get(at));
+        if (counted == at) counted = counts.next_candidate(at + 1, {end});
+        if (kept == at) kept = stored.next(at + 1, {end});
+      }
     }
   }
   return comparison.end();

@@ -48,6 +48,15 @@ const std::vector<std::byte>& StoredRefcounts::load(std::uint64_t index, HostOff
   return slot.bytes;
 }
 
+HostCluster StoredRefcounts::next(HostCluster from, HostCluster end) {
+  if (from >= end) return end;
+  const std::uint64_t per_block = clusters_per_block();
+  const std::uint64_t index = from.value / per_block;
+  const std::uint64_t first = index * per_block;
+  const std::vector<std::byte>& bytes = load(index, *block(index));
+  return {first + next_refcount(bytes, from.value - first, end.value - first, geometry_.refcount_order)};
+}
+
 std::optional<std::uint64_t> StoredRefcounts::get(HostCluster cluster) {
   const std::uint64_t per_block = clusters_per_block();
   const std::uint64_t index = cluster.value / per_block;

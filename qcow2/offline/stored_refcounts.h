@@ -20,6 +20,10 @@ class StoredRefcounts {
   /// 0 where no block has it; nothing where its block is not readable.
   std::optional<std::uint64_t> get(HostCluster cluster);
 
+  /// The first cluster from `from` on, of those before `end`, that is not 0; `end` where there is none. All three are
+  /// of one block, which is readable.
+  HostCluster next(HostCluster from, HostCluster end);
+
   /// The words of the table.
   const std::vector<std::uint64_t>& table() const { return table_; }
   std::uint64_t clusters_per_block() const { return geometry_.refcounts_per_block(); }

@@ -1,11 +1,14 @@
 #!/usr/bin/env -S python3 -B
 """What cannot be done is said in one line that names the thing, the reason and the way out."""
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
 
 import content
+import damage
 import harness
 from harness import MiB, QCOWFS, run
 
@@ -127,6 +130,26 @@ class Images(AdviceCase):
         self.refused(QCOWFS, "-o", "direct=on", image, self.folder_named("point"), names=[image],
                      says="refuses direct I/O; use -o direct=auto")
         self.mount(image).unmount()
+
+    def test_leaks_on_a_full_disk(self):
+        """They cannot be given back there, and are no reason not to write."""
+        with open(self.create(MiB), "rb") as file:
+            image = damage.Image(file.read())
+        leaked = len(image.data) // image.cluster
+        image.data.extend(bytes(image.cluster))
+        image.put(">H", image.refcount_blocks()[0] + 2 * leaked, 1)
+        host = self.file_system("host", "tmpfs", "size=1m")
+        path = content.write_file(os.path.join(host, "disk.qcow2"), bytes(image.data))
+        with contextlib.suppress(OSError), open(os.path.join(host, "filler"), "wb", buffering=0) as filler:
+            while filler.write(bytes(4096)) > 0:
+                pass
+        log = self.path("log")
+        daemon = self.mount(path, f"log={log}")
+        self.assertRegex(harness.read_text(log), "warning: .*1 leaked clusters stay: .*No space left")
+        os.unlink(os.path.join(host, "filler"))
+        harness.write_at(daemon.disk, 0, b"written")
+        daemon.unmount()
+        self.assertEqual(json.loads(run("qemu-img", "check", "--output=json", path, expect=3).stdout)["leaks"], 1)
 
     def test_a_full_disk(self):
         host = self.file_system("host", "tmpfs", "size=300k")

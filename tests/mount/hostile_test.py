@@ -198,6 +198,77 @@ class Hostile(harness.MountCase):
                 file.write(struct.pack(kind, value))
         self.refuse_in_bounds(path)
 
+    def sparse_tebibyte(self, name, *options):
+        """An image of clusters of 512 bytes at the begin of a file with as many of them as may be looked at."""
+        image = self.create(64 * MiB, "--cluster-size", 512, *options, name=name)
+        with open(image, "r+b") as file:
+            file.truncate((1 << 40) - 512)
+        return image
+
+    def test_refcount_blocks_without_end(self):
+        """Two thousand million refcounts: of one block after the other in a hole, or of one block all over again."""
+        entries = 1 << 19
+        blocks = 1 << 30
+        for name, place in (("holes", lambda i: blocks + 512 * i), ("same", lambda i: blocks)):
+            with self.subTest(name=name):
+                image = self.sparse_tebibyte(f"{name}.qcow2", "--refcount-bits", 1)
+                with open(image, "r+b") as file:
+                    file.seek(1 << 20)
+                    file.write(b"".join(struct.pack(">Q", place(i)) for i in range(entries)))
+                    file.seek(blocks)
+                    file.write(b"\xff" * (512 if name == "same" else 0))
+                    file.seek(48)
+                    file.write(struct.pack(">QI", 1 << 20, entries * 8 // 512))
+                self.refuse_in_bounds(image)
+
+    def test_clusters_far_apart(self):
+        """Each of them in a part of the file of its own, for which something is kept in memory."""
+        image = self.sparse_tebibyte("apart.qcow2")
+        tables = 2048
+        with open(image, "r+b") as file:
+            file.seek(40)
+            (l1, ) = struct.unpack(">Q", file.read(8))
+            at = 1 << 20
+            file.seek(l1)
+            file.write(b"".join(struct.pack(">Q", COPIED | at + 512 * i) for i in range(tables)))
+            file.seek(at)
+            clusters = (COPIED | (1 << 30) + i * (8 << 20) for i in range(tables * 64 - 200))
+            file.write(b"".join(struct.pack(">Q", entry) for entry in clusters))
+        self.refuse_in_bounds(image)
+        self.assertLess(self.peak_of("check", image), MEMORY_BESIDE_CACHE)
+
+    def peak_of(self, *command):
+        """Bytes: the most memory that a command took."""
+        done = run("/usr/bin/env", "python3", "-c", "import resource, subprocess, sys\n"
+                   "subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+                   "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)", QCOWFS, *command)
+        return int(done.stdout) * KiB
+
+    def test_snapshots_that_share_one_large_l1_table(self):
+        """Of 32 MiB, and each of 300 snapshots says that it is its own."""
+        source = self.create(4 * MiB)
+        for number in range(300):
+            run(QCOWFS, "snapshot", "create", source, f"s{number}")
+        with open(source, "rb") as file:
+            image = damage.Image(file.read())
+        entries = 4 << 20
+        l1 = len(image.data) + CLUSTER - 1 & ~(CLUSTER - 1)
+        image.data.extend(bytes(l1 - len(image.data)))
+        image.data.extend(struct.pack(">Q", COPIED | image.l2_tables[0]) * entries if image.l2_tables else
+                          bytes(8 * entries))
+        at = image.snapshot_table
+        for _ in range(300):
+            image.put(">Q", at, l1)
+            image.put(">I", at + 8, entries)
+            (id_length, name_length) = struct.unpack_from(">HH", image.data, at + 12)
+            (extra_length, ) = struct.unpack_from(">I", image.data, at + 36)
+            at += 40 + extra_length + id_length + name_length + 7 & ~7
+        path = self.store("snapshots.qcow2", image)
+        for size in (len(image.data), 1 << 40):  # as it is, and as the begin of a hole
+            os.truncate(path, size)
+            self.assertIn("overlap, again and again", run(QCOWFS, "check", path, expect=2).stdout)
+            self.refuse_in_bounds(path)
+
     def test_what_a_guest_writes_stays_its_disk(self):
         """CVE-2008-2004, CVE-2013-1922: a raw disk that begins like an image with a backing file."""
         header = bytearray(self.sound().data[:CLUSTER])

@@ -25,6 +25,31 @@ TEST(ReferenceCounts, AgreeWithAMap) {
   }
 }
 
+TEST(ReferenceCounts, AgreeWithAMapWhereverTheyLie) {
+  constexpr std::uint64_t clusters = 1 << 22;
+  std::mt19937_64 random(9);
+  for (const std::uint64_t spread : {std::uint64_t{1} << 9, std::uint64_t{1} << 14, std::uint64_t{1} << 18, clusters}) {
+    ReferenceCounts counts(clusters, ~0ull);
+    std::map<std::uint64_t, std::uint64_t> model;
+    for (int i = 0; i < 30'000; ++i) {
+      const std::uint64_t cluster = random() % spread;
+      const std::uint64_t times = random() % 50 == 0 ? 70'000 : 1;
+      ASSERT_EQ(counts.add({cluster}, times), times);
+      model[cluster] += times;
+    }
+    HostCluster at = counts.next_candidate({0});
+    for (const auto& [cluster, count] : model) {
+      while (at.value < cluster) {
+        ASSERT_EQ(counts.get(at), 0u);
+        at = counts.next_candidate(at + 1);
+      }
+      ASSERT_EQ(at.value, cluster);
+      ASSERT_EQ(counts.get(at), count);
+      at = counts.next_candidate(at + 1);
+    }
+  }
+}
+
 TEST(ReferenceCounts, StopAtTheWidthOfTheImage) {
   for (const std::uint64_t count_max : {std::uint64_t{1}, std::uint64_t{3}, std::uint64_t{255}, std::uint64_t{65534},
                                         std::uint64_t{65535}, std::uint64_t{65536}, std::uint64_t{70'000}}) {
