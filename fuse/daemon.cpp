@@ -15,6 +15,10 @@
 namespace fuse {
 namespace {
 
+void leave_directory() {
+  if (::chdir("/") != 0) return;  // cannot fail; and if it did, a busy directory is all the harm
+}
+
 void leave_terminal(int null) {
   ::setsid();
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
@@ -39,7 +43,7 @@ int wait_for(pid_t child, int pipe) {
 
 void Startup::live() {
   const bool in_background = parent_.valid();
-  if (in_background && ::chdir("/") != 0) return;  // cannot fail
+  if (in_background) leave_directory();
   if (when_live_) when_live_();
   live_ = true;
   tell_service_manager_ready();

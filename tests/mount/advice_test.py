@@ -138,7 +138,7 @@ class Images(AdviceCase):
         leaked = len(image.data) // image.cluster
         image.data.extend(bytes(image.cluster))
         image.put(">H", image.refcount_blocks()[0] + 2 * leaked, 1)
-        host = self.file_system("host", "tmpfs", "size=1m")
+        host = self.file_system("host", "tmpfs", "size=8m")
         path = content.write_file(os.path.join(host, "disk.qcow2"), bytes(image.data))
         with contextlib.suppress(OSError), open(os.path.join(host, "filler"), "wb", buffering=0) as filler:
             while filler.write(bytes(4096)) > 0:
