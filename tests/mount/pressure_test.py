@@ -21,9 +21,10 @@ CAP_SYS_RESOURCE = 24
 
 
 class ControlGroup:
-    """A group of processes with a limit of memory, of either version."""
+    """A group of processes with a limit of memory, of either version. Throws OSError where none can be made."""
 
     def __init__(self, case, limit):
+        obstacle = None
         for root, limit_name in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
             self.folder = os.path.join(root, f"qcowfs-test-{os.getpid()}-{case.next_number()}")
             try:
@@ -31,13 +32,13 @@ class ControlGroup:
                     content.write_file(os.path.join(root, "cgroup.subtree_control"), b"+memory")
                 os.mkdir(self.folder)
             except OSError as error:
-                obstacle = f"{root}: {error.strerror}"
+                obstacle = obstacle or error
                 continue
             case.addCleanup(os.rmdir, self.folder)
             content.write_file(os.path.join(self.folder, limit_name), b"%d" % limit)
             self.version = 1 if limit_name == "memory.limit_in_bytes" else 2
             return
-        case.lacks(f"no control group can be made: {obstacle}")
+        raise obstacle
 
     def command(self, *words):
         """Has these executed as one of the group."""
@@ -58,8 +59,15 @@ class LittleMemory(harness.MountCase):
         if os.geteuid() != 0:
             self.lacks("control groups and loop devices need root")
 
-    def write_through_a_loop_device(self, with_daemon):
-        group = ControlGroup(self, LIMIT)
+    def group(self):
+        """Nothing, and loud, where the machine lets nobody make one: some containers."""
+        try:
+            return ControlGroup(self, LIMIT)
+        except OSError as error:
+            print(f"NOT SHOWN: no control group can be made here: {error}")
+            return None
+
+    def write_through_a_loop_device(self, group, with_daemon):
         image = self.create(2 * FILE_SIZE, name=f"disk-{with_daemon}.qcow2")
         point = self.path(f"point-{with_daemon}")
         os.mkdir(point)
@@ -83,15 +91,18 @@ class LittleMemory(harness.MountCase):
         self.check(image)
 
     def test_of_the_writers(self):
-        self.write_through_a_loop_device(with_daemon=False)
+        group = self.group()
+        if group:
+            self.write_through_a_loop_device(group, with_daemon=False)
 
     def test_of_the_daemon_too(self):
         """Version 1 has who is short of memory wait for writes, but for who may ask for PR_SET_IO_FLUSHER: README,
         Limits."""
-        if ControlGroup(self, LIMIT).version == 1 and not may_be_io_flusher():
+        group = self.group()
+        if group and group.version == 1 and not may_be_io_flusher():
             print("NOT SHOWN: in a control group of version 1, without CAP_SYS_RESOURCE, a daemon waits for itself")
-            return
-        self.write_through_a_loop_device(with_daemon=True)
+        elif group:
+            self.write_through_a_loop_device(group, with_daemon=True)
 
 
 class Stopped(harness.MountCase):
