@@ -42,6 +42,16 @@ struct Answer {
 };
 static_assert(std::is_trivially_copyable_v<Answer>);
 
+// A signal is no answer.
+template <typename Call>
+ssize_t unless_interrupted(Call call) {
+  ssize_t result = 0;
+  do {
+    result = call();
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
 Answer to_answer(const OwnUnmount& result) {
   Answer answer{result.outcome, result.was_busy, result.store_error, {}};
   result.reason.copy(answer.reason.data(), answer.reason.size() - 1);
@@ -112,8 +122,8 @@ void run_errands() {
   Errands errands;
   std::string request(request_bytes_max, '\0');
   for (;;) {
-    const ssize_t length = ::recv(socket_descriptor, request.data(), request.size(), 0);
-    if (length < 0 && errno == EINTR) continue;
+    const ssize_t length =
+        unless_interrupted([&] { return ::recv(socket_descriptor, request.data(), request.size(), 0); });
     if (length <= 0) return;  // the daemon has ended
     const Answer answer = to_answer(errands.run(std::string_view(request).substr(0, static_cast<std::size_t>(length))));
     if (::send(socket_descriptor, &answer, sizeof(answer), MSG_NOSIGNAL) < 0) return;
@@ -181,12 +191,8 @@ OwnUnmount PrivilegedHelper::ask(const std::string& request) {
   const std::lock_guard<std::mutex> alone(asking_);
   if (request.size() > request_bytes_max) return {.outcome = OwnUnmount::failed, .reason = std::strerror(E2BIG)};
   Answer answer{};
-  ssize_t got = ::send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL);
-  if (got >= 0) {
-    do {
-      got = ::recv(socket_.get(), &answer, sizeof(answer), 0);
-    } while (got < 0 && errno == EINTR);
-  }
+  ssize_t got = unless_interrupted([&] { return ::send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL); });
+  if (got >= 0) got = unless_interrupted([&] { return ::recv(socket_.get(), &answer, sizeof(answer), 0); });
   if (got == static_cast<ssize_t>(sizeof(answer))) return from_answer(answer);
   return {.outcome = OwnUnmount::failed, .reason = "the helper process is gone"};
 }

@@ -10,9 +10,8 @@
 
 namespace qcow2 {
 
-/// Memory   Two bytes a cluster, and only for those parts of the file that something refers to; where references lie
-/// far
-///          apart, less than a hundred bytes for each. The few counts that do not fit into two bytes stand aside.
+/// Memory   Two bytes a cluster, and only for those parts of the file that something refers to; less than a hundred for
+///          a reference far from all others. The few counts that do not fit into two bytes stand aside.
 /// Threads  One at a time.
 class ReferenceCounts {
  public:

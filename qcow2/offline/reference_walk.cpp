@@ -86,6 +86,18 @@ class Comparison {
     findings_.leak(sentence);
   }
 
+  /// Of clusters [first, end), which are of one block, those that are not 0 in both.
+  void compare_block(StoredRefcounts& stored, const ReferenceCounts& counts, HostCluster first, HostCluster end) {
+    HostCluster counted = counts.next_candidate(first, end);
+    HostCluster kept = stored.next(first, end);
+    while (std::min(counted, kept) < end) {
+      const HostCluster at = std::min(counted, kept);
+      compare(at, *stored.get(at), counts.get(at));
+      if (counted == at) counted = counts.next_candidate(at + 1, end);
+      if (kept == at) kept = stored.next(at + 1, end);
+    }
+  }
+
   HostOffset end() const { return geometry_.start_of(last_ + 1); }
 
  private:
@@ -155,24 +167,18 @@ HostOffset compare_refcounts(const ImageLayout& layout, StoredRefcounts& stored,
   for (std::uint64_t first = 0; first < counts.clusters(); first += per_block) {
     const std::uint64_t end = std::min(first + per_block, counts.clusters());
     const std::optional<HostOffset> block = stored.block(first / per_block);
-    if (block && named.times(*block) > 1) repeated += per_block;
+    const bool is_repeated = block && named.times(*block) > 1;
+    if (is_repeated) repeated += per_block;
     if (!block) {
       const auto next = [&](HostCluster from) { return counts.next_candidate(from, {end}); };
       for (HostCluster at = next({first}); at.value < end; at = next(at + 1)) comparison.compare(at, 0, counts.get(at));
-    } else if (!stored.is_readable(*block) || (named.times(*block) > 1 && repeated > repeated_refcounts_max)) {
+    } else if (!stored.is_readable(*block) || (is_repeated && repeated > repeated_refcounts_max)) {
       findings.unexaminable(end - first, [&] {
         return "host bytes " + in_hex(geometry.start_of(HostCluster{first}).value) + " to " +
                in_hex(geometry.start_of(HostCluster{end}).value) + ": their refcounts cannot be read";
       });
     } else {
-      HostCluster counted = counts.next_candidate({first}, {end});
-      HostCluster kept = stored.next({first}, {end});
-      while (std::min(counted, kept).value < end) {
-        const HostCluster at = std::min(counted, kept);
-        comparison.compare(at, *stored.get(at), counts.get(at));
-        if (counted == at) counted = counts.next_candidate(at + 1, {end});
-        if (kept == at) kept = stored.next(at + 1, {end});
-      }
+      comparison.compare_block(stored, counts, {first}, {end});
     }
   }
   return comparison.end();

@@ -35,6 +35,9 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_ZERO_RANGE = 8, 16
 libc = ctypes.CDLL(None, use_errno=True)
 
+NOBODY = 65534
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")  # in front of a command; for root
+
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # mkfs, losetup and debugfs, not only for root
 
 

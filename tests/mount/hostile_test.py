@@ -53,6 +53,12 @@ class Hostile(harness.MountCase):
         with open(image, "rb") as file:
             return damage.Image(file.read())
 
+    def append(self, image, data):
+        """Puts `data` behind the image, where a cluster begins. Its offset."""
+        at = len(image.data) + CLUSTER - 1 & ~(CLUSTER - 1)
+        image.data.extend(bytes(at - len(image.data)) + data)
+        return at
+
     def meet(self, image, *options, reads=MiB):
         """Mounts it, writable where that is possible, reads and unmounts. Whether it was mounted; all within the
         bounds, and without a change."""
@@ -149,9 +155,7 @@ class Hostile(harness.MountCase):
         for i in range(image.l2_entries):
             image.set_word(table + 8 * i, fragment)
         entries = 4 << 20
-        l1 = len(image.data) + CLUSTER - 1 & ~(CLUSTER - 1)
-        image.data.extend(bytes(l1 - len(image.data)))
-        image.data.extend(struct.pack(">Q", table) * entries)
+        l1 = self.append(image, struct.pack(">Q", table) * entries)
         image.put(">Q", 24, entries * image.l2_entries * CLUSTER)
         image.put(">I", 36, entries)
         image.put(">Q", 40, l1)
@@ -253,10 +257,7 @@ class Hostile(harness.MountCase):
         with open(source, "rb") as file:
             image = damage.Image(file.read())
         entries = 4 << 20
-        l1 = len(image.data) + CLUSTER - 1 & ~(CLUSTER - 1)
-        image.data.extend(bytes(l1 - len(image.data)))
-        image.data.extend(struct.pack(">Q", COPIED | image.l2_tables[0]) * entries if image.l2_tables else
-                          bytes(8 * entries))
+        l1 = self.append(image, bytes(8 * entries))
         at = image.snapshot_table
         for _ in range(300):
             image.put(">Q", at, l1)

@@ -149,7 +149,7 @@ def as_nobody(folder, command):
     parent = os.path.dirname(folder)
     os.chmod(parent, 0o755)
     prepare = 'mknod "$0" c 10 229 && chmod 666 "$0" && mount --bind "$0" /dev/fuse && exec "$@"'
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    user = list(harness.AS_NOBODY)
     return ["unshare", "--mount", "sh", "-c", prepare, os.path.join(parent, "fuse"), *user, *command]
 
 

@@ -163,7 +163,7 @@ class Attributes(harness.MountCase):
             self.lacks("another user can be played by root only")
         daemon = self.mount(self.create(MiB), "allow_other", "umask=077")
         os.chmod(self.folder, 0o755)
-        stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", shutil.which("python3"), "-c",
+        stranger = [*harness.AS_NOBODY, shutil.which("python3"), "-c",
                     f"import os; os.getxattr({daemon.disk!r}, {STATS!r})"]
         self.assertIn("Permission denied", run(*stranger, expect=1).stderr)
         os.chmod(daemon.disk, 0o644)

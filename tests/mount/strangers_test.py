@@ -8,10 +8,8 @@ import stat
 
 import content
 import harness
-from harness import MiB, QCOWFS, run
+from harness import AS_NOBODY, MiB, NOBODY, QCOWFS, run
 
-NOBODY = 65534
-AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 SECRET = b"the words of the owner"
 
 # What somebody may do with a file, as the letters of what succeeds: list its folder, stat, read, write it, ask for its

@@ -13,7 +13,6 @@ import content  # of the tests of mounts
 import harness
 
 MiB = harness.MiB
-NOBODY = 65534
 
 
 class Rootless(harness.MountCase):
@@ -30,9 +29,9 @@ class Rootless(harness.MountCase):
         content.write_file(self.source, content.mixed(4 * MiB, 1))
         self.user = []
         if os.geteuid() == 0:
-            self.user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            self.user = list(harness.AS_NOBODY)
             for path in (self.home, self.point, self.source):
-                os.chown(path, NOBODY, NOBODY)
+                os.chown(path, harness.NOBODY, harness.NOBODY)
         self.addCleanup(lambda: self.point in harness.mounts() and run("umount", "-l", self.point))
 
     def as_user(self, *command, **options):
