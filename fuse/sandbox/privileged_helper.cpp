@@ -20,10 +20,11 @@
 namespace fuse {
 namespace {
 
-// A request is one of these, and behind it words that each end with a zero byte.
+// A request is one of these, and behind it words that each end with a zero byte: two paths at most.
 enum Errand : char {
   keep_file_errand = 'f',
   keep_mount_errand = 'm',
+  keep_shown_errand = 'n',
   seal_errand = 's',
   remove_file_errand = 'r',
   unmount_when_idle_errand = 'u',
@@ -77,7 +78,8 @@ class Errands {
   OwnUnmount run(std::string_view request) {
     switch (request.front()) {
       case keep_file_errand:
-      case keep_mount_errand: return keep(request.front(), words_of(request.substr(1)));
+      case keep_mount_errand:
+      case keep_shown_errand: return keep(request.front(), words_of(request.substr(1)));
       case seal_errand: sealed_ = true; return {};
       case remove_file_errand:
         if (!file_.empty()) ::unlink(file_.c_str());
@@ -92,10 +94,10 @@ class Errands {
  private:
   OwnUnmount keep(char errand, const std::vector<std::string>& words) {
     if (sealed_) return {.outcome = OwnUnmount::failed, .reason = "it is too late for that"};
-    if (errand == keep_file_errand) {
-      file_ = words.at(0);
-    } else {
-      mount_ = {words.at(0), words.at(1), {words.begin() + 2, words.end()}};
+    switch (errand) {
+      case keep_file_errand: file_ = words.at(0); break;
+      case keep_mount_errand: mount_ = {words.at(0), words.at(1), {}}; break;
+      default: mount_.files.push_back(words.at(0));
     }
     return {};
   }
@@ -170,9 +172,8 @@ PrivilegedHelper::~PrivilegedHelper() {
 void PrivilegedHelper::keep_file(const std::string& path) { tell(request_of(keep_file_errand, {path})); }
 
 void PrivilegedHelper::keep_mount(const OwnMount& mount) {
-  std::vector<std::string> words = {mount.mountpoint, mount.device};
-  words.insert(words.end(), mount.files.begin(), mount.files.end());
-  tell(request_of(keep_mount_errand, words));
+  tell(request_of(keep_mount_errand, {mount.mountpoint, mount.device}));
+  for (const std::string& file : mount.files) tell(request_of(keep_shown_errand, {file}));
 }
 
 void PrivilegedHelper::seal() { tell(request_of(seal_errand)); }

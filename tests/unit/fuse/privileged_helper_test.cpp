@@ -64,9 +64,14 @@ TEST_F(PrivilegedHelperTest, TakesAwayNoOtherMount) {
   EXPECT_TRUE(std::filesystem::exists("/proc/self"));
 }
 
-TEST_F(PrivilegedHelperTest, TakesMorePathsThanFitNoMessageAsAnError) {
-  const std::string path(60, 'x');
-  EXPECT_THROW(helper_.keep_mount({"/", "0:1", std::vector<std::string>(2000, path)}), core::Error);
+TEST_F(PrivilegedHelperTest, TakesMorePathsThanFitOneMessage) {
+  const std::string path(4000, 'x');
+  helper_.keep_mount({"/proc", "no such device", std::vector<std::string>(2000, path)});
+  EXPECT_EQ(helper_.detach().outcome, OwnUnmount::foreign);
+}
+
+TEST_F(PrivilegedHelperTest, TakesAPathThatFitsNoMessageAsAnError) {
+  EXPECT_THROW(helper_.keep_file(std::string(1 << 17, 'x')), core::Error);
   EXPECT_EQ(helper_.detach().outcome, OwnUnmount::foreign) << "it lives on";
 }
 

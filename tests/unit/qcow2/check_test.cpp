@@ -234,6 +234,33 @@ TEST_F(DamagedImage, BitmapsThatCannotBeAreRefused) {
   EXPECT_NE(complaint().find("impossible size"), std::string::npos) << complaint();
 }
 
+// One table of 64 KiB that all bitmaps call their own, in a hole: reading it for each of them would take all day.
+TEST_F(DamagedImage, BitmapsThatShareOneTableAreRefused) {
+  constexpr std::uint32_t bitmaps = 2000;
+  constexpr std::size_t entry_size = 32;
+  const std::uint64_t directory = core::align_up(std::filesystem::file_size(path_), cluster_size);
+  std::vector<std::byte> entries(bitmaps * entry_size);
+  for (std::uint32_t i = 0; i < bitmaps; ++i) {
+    const core::MutableBytes entry = core::MutableBytes(entries).subspan(i * entry_size, entry_size);
+    core::store_big_endian(entry, 0, std::uint64_t{1} << 30);           // the table,
+    core::store_big_endian(entry, 8, std::uint32_t{cluster_size / 8});  // its entries
+    core::store_big_endian(entry, 12, std::uint32_t{1});                // in use: its size need not be the disk's
+    entry[16] = std::byte{1};
+    entry[17] = std::byte{16};
+    core::store_big_endian(entry, 18, std::uint16_t{4});
+    core::store_big_endian(entry, 24, i);  // as a name
+  }
+  write(directory, entries);
+  std::filesystem::resize_file(path_, std::uint64_t{1} << 31);
+  set(header_field::autoclear_features, std::uint64_t{1});
+  set(header_.length, std::uint32_t{0x23852875});
+  set(header_.length + 4, std::uint32_t{24});
+  set(header_.length + 8, std::uint64_t{bitmaps} << 32);
+  set(header_.length + 16, std::uint64_t{entries.size()});
+  set(header_.length + 24, directory);
+  EXPECT_NE(complaint().find("tables of its bitmaps overlap"), std::string::npos) << complaint();
+}
+
 TEST_F(DamagedImage, SnapshotsThatCannotBeAreNamed) {
   const std::uint64_t table = core::align_up(std::filesystem::file_size(path_), cluster_size);
   std::filesystem::resize_file(path_, table + cluster_size);
