@@ -3,6 +3,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/bytes.h"
@@ -29,8 +30,8 @@ class BlockFile {
   virtual std::size_t block_size() const = 0;
   /// Bytes in the file now: the end of the furthest completed write or truncate.
   virtual std::uint64_t size() const = 0;
-  /// Bytes that the file takes on its file system.
-  virtual std::uint64_t allocated_bytes() const = 0;
+  /// Bytes that the file takes on its file system; nothing where no file system deals them out.
+  virtual std::optional<std::uint64_t> allocated_bytes() const = 0;
 
   /// Fills `target`; what lies beyond the end of the file reads as zeros.
   virtual Awaitable<void> read_at(FileOffset at, MutableBytes target) = 0;

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "core/alignment.h"
@@ -20,6 +21,12 @@ namespace {
 constexpr std::size_t fallback_alignment = 4096;  // accepted by every device known to us
 
 int open_flags(Access access) { return (access == Access::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY; }
+
+// For files O_EXCL means something else.
+bool is_block_device(const std::string& path) {
+  struct stat facts {};
+  return ::stat(path.c_str(), &facts) == 0 && S_ISBLK(facts.st_mode);
+}
 
 std::size_t direct_alignment(int fd) {
   struct statx facts {};
@@ -80,9 +87,17 @@ bool allocate_blocks(int fd, int mode, FileOffset at, std::uint64_t length, cons
 
 DirectFile::DirectFile(Engine& engine, const std::string& path, Access access, DirectIo direct, const std::string& name)
     : engine_(engine), path_(name) {
-  fd_.reset(::open(path.c_str(), open_flags(access) | O_NONBLOCK));  // a FIFO must not hang the open
+  const int claim = access == Access::read_write && is_block_device(path) ? O_EXCL : 0;
+  fd_.reset(::open(path.c_str(), open_flags(access) | O_NONBLOCK | claim));  // a FIFO must not hang the open
+  if (!fd_.valid() && errno == EBUSY && claim != 0) {
+    fail_errno(EBUSY, name + ": the block device is mounted, or another program has claimed it");
+  }
   if (!fd_.valid()) fail_errno(errno, name + ": cannot open the image");
-  if (!S_ISREG(status().st_mode)) fail(Errc::bad_argument, name + ": the image is not a regular file");
+  const mode_t type = status().st_mode & S_IFMT;
+  if (type != S_IFREG && type != S_IFBLK) {
+    fail(Errc::bad_argument, name + ": the image is neither a regular file nor a block device");
+  }
+  device_ = type == S_IFBLK;
 
   if (direct != DirectIo::off) {
     const int flags = ::fcntl(fd_.get(), F_GETFL);
@@ -109,9 +124,28 @@ struct stat DirectFile::status() const {
   return facts;
 }
 
-std::uint64_t DirectFile::size() const { return static_cast<std::uint64_t>(status().st_size); }
+// stat knows no size of a block device. Where the descriptor stands matters to nobody.
+std::uint64_t DirectFile::size() const {
+  if (!device_) return static_cast<std::uint64_t>(status().st_size);
+  const off_t end = ::lseek(fd_.get(), 0, SEEK_END);
+  if (end < 0) fail_errno(errno, path_ + ": cannot learn the size of the block device");
+  return static_cast<std::uint64_t>(end);
+}
 
-std::uint64_t DirectFile::allocated_bytes() const { return static_cast<std::uint64_t>(status().st_blocks) * 512; }
+std::optional<std::uint64_t> DirectFile::allocated_bytes() const {
+  if (device_) return std::nullopt;
+  return static_cast<std::uint64_t>(status().st_blocks) * 512;
+}
+
+void DirectFile::require_within_device(std::uint64_t end, const char* doing) const {
+  if (end > size()) {
+    fail_errno(ENOSPC, std::string(doing) + " the image on a block device of " + std::to_string(size()) + " bytes");
+  }
+}
+
+void DirectFile::warn_once(bool& warned, const char* lack) const {
+  if (!std::exchange(warned, true)) spdlog::warn("{}: the file system {}", path_, lack);
+}
 
 bool DirectFile::aligned(FileOffset at, std::span<const Bytes> pieces) const {
   if (!is_aligned(at.value, alignment_)) return false;
@@ -172,6 +206,10 @@ Awaitable<void> DirectFile::barrier() {
 }
 
 Awaitable<void> DirectFile::truncate(std::uint64_t size) {
+  if (device_) {
+    require_within_device(size, "lengthening");
+    co_return;
+  }
   auto job = [fd = fd_.get(), size] {
     while (::ftruncate(fd, static_cast<off_t>(size)) != 0) {
       if (errno != EINTR) fail_errno(errno, "changing the length of the image");
@@ -181,15 +219,23 @@ Awaitable<void> DirectFile::truncate(std::uint64_t size) {
 }
 
 Awaitable<bool> DirectFile::reserve(FileOffset at, std::uint64_t length) {
+  if (device_) {
+    require_within_device(at.value + length, "reserving space of");
+    co_return true;
+  }
   auto job = [fd = fd_.get(), at, length] { return allocate_blocks(fd, FALLOC_FL_KEEP_SIZE, at, length, "reserving"); };
-  co_return co_await run(engine_.io(), job);
+  const bool reserved = co_await run(engine_.io(), job);
+  if (!reserved) warn_once(warned_of_reserving_, "sets no space aside; a full disk may be told by fsync only");
+  co_return reserved;
 }
 
 Awaitable<bool> DirectFile::punch(FileOffset at, std::uint64_t length) {
   auto job = [fd = fd_.get(), at, length] {
     return allocate_blocks(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, length, "giving back");
   };
-  co_return co_await run(engine_.io(), job);
+  const bool punched = co_await run(engine_.io(), job);
+  if (!punched) warn_once(warned_of_punching_, "takes no space back within a file; the image shrinks at its end only");
+  co_return punched;
 }
 
 }  // namespace core

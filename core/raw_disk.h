@@ -16,7 +16,7 @@ class RawDisk final : public GuestDisk {
 
   std::uint64_t size() const override { return size_; }
   std::uint32_t cluster_size() const override;
-  std::uint64_t allocated_bytes() const override { return file_->allocated_bytes(); }
+  std::uint64_t allocated_bytes() const override { return file_->allocated_bytes().value_or(size_); }
   bool read_only() const override { return true; }
   ErrorCode failure() const override { return {}; }
 

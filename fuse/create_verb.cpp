@@ -65,7 +65,15 @@ void create_preallocated(const std::string& path, qcow2::CreateOptions image) {
   file.publish();
 }
 
+// Whoever says "create" may mean a file: what a device holds is not given up for a slip of the hand.
+void refuse_block_device(const std::string& path) {
+  if (!std::filesystem::is_block_file(path)) return;
+  core::fail(core::Errc::bad_argument, path + ": a block device is not overwritten; if nothing on it is needed, " +
+                                           "qemu-img create -f qcow2 " + path + " SIZE makes an image there");
+}
+
 void create(const CreateOptions& options) {
+  refuse_block_device(options.image);
   const qcow2::CreateOptions image = image_options(options);
   if (image.preallocation == qcow2::Preallocation::off) {
     qcow2::create_image(options.image, image);

@@ -101,7 +101,9 @@ std::unique_ptr<core::DirectFile> open_image_file(core::Engine& engine, const Mo
 }
 
 // Who may not have the image, or has nowhere to mount it, learns that before anything is changed.
-void try_all_else(core::Engine& engine, const MountOptions& options) {
+void try_all_else(core::Engine& engine, MountOptions options) {
+  // What is done without direct I/O is said when the image is opened to be served.
+  if (options.direct == core::DirectIo::automatic) options.direct = core::DirectIo::off;
   const std::unique_ptr<core::DirectFile> file = open_image_file(engine, options, core::Access::read_write);
   core::lock_image(file->descriptor(), core::Access::read_write, options.image);
   plan_mount(options, file->descriptor());

@@ -71,6 +71,7 @@ Disk::~Disk() = default;
 core::Awaitable<void> Disk::open() {
   co_await map_.open(tables_);
   if (!options_.read_only) co_await refcounts_.open(refcount_table_, refcount_table_clusters_);
+  if (!options_.read_only && !file_.allocated_bytes()) co_await space_.count_in_use();
   if (surveyed_ && geometry_.cluster_size() > fresh_block_) {
     co_await survey(file_, map_.published_tables(), geometry_, block_use_, space_);
   }
@@ -87,8 +88,9 @@ void Disk::require_resizable() const {
 }
 
 std::uint64_t Disk::allocated_bytes() const {
-  const std::uint64_t bytes = file_.allocated_bytes();
-  return bytes - std::min(bytes, space_.set_aside_behind(file_.size()));
+  const std::optional<std::uint64_t> bytes = file_.allocated_bytes();
+  if (bytes) return *bytes - std::min(*bytes, space_.set_aside_behind(file_.size()));
+  return options_.read_only ? file_.size() : space_.in_use() << geometry_.cluster_bits;
 }
 
 core::ErrorCode Disk::failure() const {

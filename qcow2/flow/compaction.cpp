@@ -47,7 +47,7 @@ core::Awaitable<std::vector<Resident>> Compaction::in_window(HostCluster from, H
 // In the order of the file, each into what those before it have left: behind them lies one large free space. What is
 // dense up to the first gap stays.
 core::Awaitable<void> Compaction::slide_together() {
-  const HostCluster end = file_end();
+  const HostCluster end = co_await rooms_.refcounts.end_of_use(file_end());  // a block device goes on behind it
   const std::uint64_t window = std::max<std::uint64_t>(chunk_, window_bytes >> geometry_.cluster_bits);
   const HostClusters free = co_await rooms_.refcounts.next_free_run(HostCluster{0}, end);
   const HostCluster first_free = free.count == 0 ? end : free.first;

@@ -25,7 +25,11 @@ class ImageAndData final : public core::BlockFile {
 
   std::size_t block_size() const override;
   std::uint64_t size() const override { return image_.size(); }
-  std::uint64_t allocated_bytes() const override { return image_.allocated_bytes() + data_->allocated_bytes(); }
+  std::optional<std::uint64_t> allocated_bytes() const override {
+    const std::optional<std::uint64_t> image = image_.allocated_bytes();
+    if (!image) return std::nullopt;
+    return *image + data_->allocated_bytes().value_or(0);
+  }
 
   core::Awaitable<void> read_at(core::FileOffset at, core::MutableBytes target) override;
   using core::BlockFile::write_at;

@@ -19,9 +19,11 @@ void SpaceReserve::took(HostClusters clusters) {
   const std::uint64_t end = core::align_up(clusters.first.value + clusters.count, chunk_);
   free_ -= std::min(free_, end - first);
   taken_ += end - first;
+  in_use_ += clusters.count;
 }
 
 void SpaceReserve::freed(HostCluster cluster) {
+  in_use_ -= std::min<std::uint64_t>(in_use_, 1);
   window_begin_ = std::min(window_begin_, cluster);
   window_end_ = std::max(window_end_, cluster + 1);
   if (cluster >= frontier_ || hole(cluster)) return;
@@ -177,6 +179,12 @@ core::Awaitable<std::uint64_t> SpaceReserve::free_with_holes() {
     if (count == 0) ++free;
   }
   co_return free;
+}
+
+core::Awaitable<void> SpaceReserve::count_in_use() {
+  const HostCluster end = co_await refcounts_.end_of_use(HostCluster{geometry_.host_clusters(file_.size())});
+  const std::uint64_t free = co_await refcounts_.count_free(HostCluster{0}, end, 1);
+  in_use_ = end.value - free;
 }
 
 core::Awaitable<void> SpaceReserve::recount() {

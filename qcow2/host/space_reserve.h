@@ -64,6 +64,12 @@ class SpaceReserve {
   void took(HostClusters clusters);
   void freed(HostCluster cluster);
 
+  /// For who has no file system to ask.
+  core::Awaitable<void> count_in_use();
+  /// Clusters that somebody refers to, or has taken to: correct since count_in_use(), but for those that were given
+  /// back unused.
+  std::uint64_t in_use() const { return in_use_; }
+
  private:
   core::Awaitable<void> push_frontier(std::uint64_t clusters);
   core::Awaitable<void> back_rest_of_last_chunk();
@@ -79,8 +85,9 @@ class SpaceReserve {
   Geometry geometry_;
   HostCluster frontier_{0};
   std::uint64_t chunk_;
-  std::uint64_t free_ = 0;         ///< clusters below the frontier that nobody refers to; never too many
-  std::uint64_t taken_ = 0;        ///< of them, ever
+  std::uint64_t free_ = 0;   ///< clusters below the frontier that nobody refers to; never too many
+  std::uint64_t taken_ = 0;  ///< of them, ever
+  std::uint64_t in_use_ = 0;
   bool stale_ = false;             ///< more may be free: of chunks that were taken in part, the rest came back
   bool promised_ = true;           ///< by the file system
   boost::dynamic_bitset<> holes_;  ///< clusters that were in use with holes: not backed when they become free

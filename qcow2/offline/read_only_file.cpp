@@ -35,9 +35,8 @@ ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock, const std::string
   const off_t end = ::lseek(fd_.get(), 0, SEEK_END);  // stat knows no size of a block device
   if (end < 0) fail_errno(errno, path_);
   size_ = static_cast<std::uint64_t>(end);
-  allocated_size_ = static_cast<std::uint64_t>(facts.st_blocks) * 512;
-  const std::uint64_t written = S_ISBLK(facts.st_mode) ? size_ : std::min(size_, allocated_size_);
-  tables_bytes_max_ = tables_in_holes_max + table_overlaps_max * written;
+  allocated_size_ = S_ISBLK(facts.st_mode) ? size_ : static_cast<std::uint64_t>(facts.st_blocks) * 512;
+  tables_bytes_max_ = tables_in_holes_max + table_overlaps_max * std::min(size_, allocated_size_);
 }
 
 std::size_t ReadOnlyFile::read_some(HostOffset at, core::MutableBytes target) const {

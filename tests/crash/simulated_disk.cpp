@@ -57,7 +57,7 @@ void SimulatedDisk::breach(const std::string& what) {
   if (misuse_.empty()) misuse_ = what;
 }
 
-std::uint64_t SimulatedDisk::allocated_bytes() const {
+std::optional<std::uint64_t> SimulatedDisk::allocated_bytes() const {
   return capacity_ == unlimited ? current_.size() : allocated_count_ * block_size_;
 }
 

@@ -280,7 +280,7 @@ class Edges(harness.MountCase):
     def test_the_folder_holds_the_disk_and_nothing_else(self):
         image = self.create(MiB)
         daemon = self.mount(image)
-        self.assertEqual(os.listdir(daemon.point), ["disk.raw"])
+        self.assertEqual(os.listdir(daemon.point), [os.path.basename(daemon.disk)])
         for attempt in (lambda: open(os.path.join(daemon.point, "other"), "wb"),
                         lambda: os.unlink(daemon.disk),
                         lambda: os.mkdir(os.path.join(daemon.point, "folder")),

@@ -2,6 +2,7 @@
 // answers as a bad day would: interrupted, short, with an error from the k-th call on, or full.
 //
 // FAULTY_FILE     the image. Every other file is passed through
+// FAULTY_REFUSES  what the file system of the image does not have: words of direct, locks, facts (of statx)
 // FAULTY_CONTROL  a file of the size of Control that the test maps too: knobs to the library, counts from it
 //
 // "Full" is that of a file system that writes in place: what has space, because it was written or set aside, can be
@@ -19,6 +20,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -209,6 +211,13 @@ using Vector = ssize_t(int, const iovec*, int, off_t);
 using Sync = int(int);
 using Allocate = int(int, int, off_t, off_t);
 using Truncate = int(int, off_t);
+using Control3 = int(int, int, long);
+using Facts = int(int, const char*, int, unsigned, struct statx*);
+
+bool refuses(const char* word) {
+  const char* const words = std::getenv("FAULTY_REFUSES");
+  return words != nullptr && std::strstr(words, word) != nullptr;
+}
 
 // The first `length` bytes of the pieces.
 std::vector<iovec> front(const iovec* pieces, int count, std::size_t length) {
@@ -276,6 +285,20 @@ int truncate_file(Truncate* next, int fd, off_t size) {
   return result;
 }
 
+int control(Control3* next, int fd, int command, long argument) {
+  const bool lock = command == F_OFD_SETLK || command == F_OFD_GETLK;
+  const bool direct = command == F_SETFL && (argument & O_DIRECT) != 0;
+  if (lock && refuses("locks") && Host::get().is_ours(fd)) return answer(ENOLCK);
+  if (direct && refuses("direct") && Host::get().is_ours(fd)) return answer(EINVAL);
+  return next(fd, command, argument);
+}
+
+int ask_facts(Facts* next, int folder, const char* path, int flags, unsigned mask, struct statx* facts) {
+  const int result = next(folder, path, flags, mask, facts);
+  if (result == 0 && refuses("facts")) facts->stx_mask &= ~unsigned{STATX_DIOALIGN};
+  return result;
+}
+
 }  // namespace
 
 // The names of the C library, each with and without its 64. A transfer of one piece is one of a vector.
@@ -316,6 +339,15 @@ int faulty_ftruncate(int fd, off_t size) {
   static Truncate* const next = real<Truncate>("ftruncate64");
   return truncate_file(next, fd, size);
 }
+// In C it takes any number of arguments: the third comes in the same register either way.
+int faulty_fcntl(int fd, int command, long argument) {
+  static Control3* const next = real<Control3>("fcntl64");
+  return control(next, fd, command, argument);
+}
+int faulty_statx(int folder, const char* path, int flags, unsigned mask, struct statx* facts) {
+  static Facts* const next = real<Facts>("statx");
+  return ask_facts(next, folder, path, flags, mask, facts);
+}
 
 }  // extern "C"
 
@@ -335,3 +367,6 @@ ALSO(faulty_fallocate, fallocate);
 ALSO(faulty_fallocate, fallocate64);
 ALSO(faulty_ftruncate, ftruncate);
 ALSO(faulty_ftruncate, ftruncate64);
+ALSO(faulty_fcntl, fcntl);
+ALSO(faulty_fcntl, fcntl64);
+ALSO(faulty_statx, statx);

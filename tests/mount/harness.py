@@ -4,6 +4,7 @@ as the judge.
 QCOWFS            the program; build/release/qcowfs where it is not set
 QCOWFS_SANITIZED  set: a sanitizer build. It runs in the foreground with its log captured, a report in the log
                   fails the test, work is scaled down, and nothing is asserted about speed or memory
+QCOWFS_DOOR       "device": images that qcowfs makes are put on block devices; "file" where it is not set
 QCOWFS_TEST_DIR   where images are made; the system's temporary folder where it is not set
 CI                "true": what a test needs and the machine lacks is a failure; elsewhere a loud skip, exit 77
 """
@@ -25,9 +26,11 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 QCOWFS = os.path.abspath(os.environ.get("QCOWFS") or os.path.join(ROOT, "build/release/qcowfs"))
 SANITIZED = bool(os.environ.get("QCOWFS_SANITIZED"))
 IN_CI = os.environ.get("CI") == "true"
+DOOR = os.environ.get("QCOWFS_DOOR") or "file"
 PATIENCE = 5 if SANITIZED else 1  # a sanitizer build takes this many times as long
 
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
+DEVICE_SIZE = 4 * GiB  # of which an image takes what it needs
 
 SANITIZER_REPORT = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:")
 
@@ -271,10 +274,15 @@ class MountCase(unittest.TestCase):
         return os.path.join(self.folder, name)
 
     def create(self, size, *options, name="disk.qcow2"):
-        """An image made by qcowfs."""
+        """An image made by qcowfs: what is to be mounted."""
         image = self.path(name)
         run(QCOWFS, "create", *options, image, size)
-        return image
+        return image if DOOR == "file" else self.on_device(image, DEVICE_SIZE)
+
+    def on_device(self, image, size):
+        """A block device of `size` bytes that begins with the image in the file."""
+        os.truncate(image, size)
+        return self.loop_device(image)
 
     def create_by_qemu(self, size, options="", name="disk.qcow2", arguments=()):
         image = self.path(name)

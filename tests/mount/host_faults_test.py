@@ -90,18 +90,23 @@ class FaultyCase(harness.MountCase):
         os.mkdir(self.point)
         self.source = random.Random(SEED)
 
-    def mount_faulty(self, image, *options):
+    def mount_faulty(self, image, *options, refuses=""):
         """A daemon behind the library, with knobs that are all at rest."""
-        self.faults = Faults(self.path(f"control-{self.next_number()}"), SEED)
-        sanitizer = os.environ.get("ASAN_OPTIONS", "")
-        environment = {
-            "LD_PRELOAD": LIBRARY, "FAULTY_FILE": image, "FAULTY_CONTROL": self.path(f"control-{self.numbers}"),
-            # The library comes before the sanitizer's, which that allows only when told to.
-            "ASAN_OPTIONS": (sanitizer + ":" if sanitizer else "") + "verify_asan_link_order=0"}
+        environment = self.behind_library(image, refuses)
         daemon = foreground.Foreground(self, image, self.point, *options, environment=environment)
         # Opening reads the header; where that was not seen the library is not between, and no test means anything.
         self.assertGreater(self.faults.get("reading", "calls"), 0, "the daemon's calls do not pass the library")
         return daemon
+
+    def behind_library(self, image, refuses=""):
+        """The environment of such a daemon."""
+        self.faults = Faults(self.path(f"control-{self.next_number()}"), SEED)
+        sanitizer = os.environ.get("ASAN_OPTIONS", "")
+        return {
+            "FAULTY_REFUSES": refuses, "LD_PRELOAD": LIBRARY, "FAULTY_FILE": image,
+            "FAULTY_CONTROL": self.path(f"control-{self.numbers}"),
+            # The library comes before the sanitizer's, which that allows only when told to.
+            "ASAN_OPTIONS": (sanitizer + ":" if sanitizer else "") + "verify_asan_link_order=0"}
 
     def convert(self, image):
         raw = self.path("raw")
@@ -180,6 +185,54 @@ class Worker:
         writes = history.writes_by_sector(self.recorder.writes, [history.ZERO] * self.sectors)
         reads = [[(history.NEVER - 1, history.NEVER, number)] for number in history.numbers_in(data, 0)]
         return history.misfits(writes, reads)
+
+
+class Refusals(FaultyCase):
+    """A file system that does not know what others do."""
+
+    SIZE = 6 * MiB
+
+    def work_without(self, refuses, sentences, kinds=()):
+        """Writes, gives up and stores; `sentences` are said once each in the log."""
+        image = self.create(self.SIZE, name=f"disk-{self.next_number()}.qcow2")
+        daemon = self.mount_faulty(image, refuses=refuses)
+        for kind in kinds:
+            self.faults.fail(kind, 1, ALWAYS, errno.EOPNOTSUPP)
+        worker = Worker(daemon.disk, self.SIZE, self.source)
+        worker.write(0, self.SIZE // SECTOR)
+        for _ in range(scaled(300, 80)):
+            worker.step()
+        worker.sync()
+        worker.close()
+        daemon.unmount()
+        self.check_sound(image)
+        self.assertEqual(worker.losses(self.convert(image)), [], f"seed {SEED}")
+        for sentence in sentences:
+            self.assertEqual(daemon.said().count(sentence), 1, daemon.said())
+
+    def test_direct_io(self):
+        self.work_without("direct", ["refuses direct I/O; using the page cache"])
+
+    def test_what_direct_io_must_be_aligned_to(self):
+        self.work_without("facts", [])
+
+    def test_space_set_aside_and_given_back(self):
+        self.work_without("", ["sets no space aside", "takes no space back"], kinds=["allocating"])
+
+    def test_all_of_it(self):
+        self.work_without("direct facts", ["refuses direct I/O"], kinds=["allocating"])
+
+    def test_direct_io_that_was_asked_for(self):
+        self.mount_is_refused("direct", "refuses direct I/O; use -o direct=auto", "-o", "direct=on")
+
+    def test_locks(self):
+        """Without them nobody could be kept from writing too."""
+        self.mount_is_refused("locks", r"cannot lock the image.*No locks")
+
+    def mount_is_refused(self, refuses, says, *arguments):
+        image = self.create(self.SIZE)
+        environment = {**os.environ, **self.behind_library(image, refuses)}
+        self.refused(QCOWFS, *arguments, image, self.point, names=[image], says=says, env=environment)
 
 
 class Nuisances(FaultyCase):

@@ -67,7 +67,7 @@ class ScriptedFile final : public core::BlockFile {
 
   std::size_t block_size() const override { return block_size_; }
   std::uint64_t size() const override { return size_; }
-  std::uint64_t allocated_bytes() const override { return size_; }
+  std::optional<std::uint64_t> allocated_bytes() const override { return size_; }
   core::Awaitable<void> read_at(core::FileOffset at, core::MutableBytes target) override;
   using core::BlockFile::write_at;
   core::Awaitable<void> write_at(core::FileOffset at, std::span<const core::Bytes> pieces) override;

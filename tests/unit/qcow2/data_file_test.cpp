@@ -41,7 +41,7 @@ class Lent final : public core::BlockFile {
   explicit Lent(core::BlockFile& file) : file_(file) {}
   std::size_t block_size() const override { return file_.block_size(); }
   std::uint64_t size() const override { return file_.size(); }
-  std::uint64_t allocated_bytes() const override { return file_.allocated_bytes(); }
+  std::optional<std::uint64_t> allocated_bytes() const override { return file_.allocated_bytes(); }
   core::Awaitable<void> read_at(core::FileOffset at, core::MutableBytes target) override {
     return file_.read_at(at, target);
   }
