@@ -35,6 +35,7 @@ class FaultRun {
         disk_(engine_, profile.block_size, profile.sector_size, make_image(profile)),
         history_(profile.create.size),
         judge_(options, decoder, seed, tally) {
+    if (profile.device) disk_.be_a_device();
     disk_.before_barrier([this] { look(); });
   }
 

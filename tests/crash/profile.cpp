@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/alignment.h"
 #include "core/big_endian.h"
 #include "qcow2/format/header.h"
 #include "tests/crash/scratch.h"
@@ -44,6 +45,15 @@ void add_full_blocks(Image& image, std::uint64_t cluster, unsigned refcount_bits
       core::store_big_endian(core::MutableBytes(image), at + i, word);
     }
   }
+}
+
+// Room for what the guest may write, also where hardly anything is given back in time.
+void put_on_device(Image& image, const Profile& profile) {
+  const std::uint64_t room = 16 * profile.habits.area + 256 * profile.create.cluster_size;
+  const std::size_t front = image.size();
+  image.resize(core::align_up(front + room, 4096));
+  Random random(front);
+  for (std::size_t at = front; at < image.size(); ++at) image[at] = static_cast<std::byte>(random.below(256));
 }
 
 void draw_guest(Profile& profile, const Shape& shape, Random& random) {
@@ -110,6 +120,7 @@ Profile draw_profile(std::uint64_t seed) {
   if (!profile.snapshots && random.chance(20)) {
     profile.habits.opening_presses = static_cast<unsigned>(random.between(1, 3));
   }
+  profile.device = shape.cluster_size <= 16384 && profile.full_blocks == 0 && random.chance(25);
   return profile;
 }
 
@@ -118,9 +129,10 @@ std::string Profile::text() const {
          (create.compression == qcow2::CompressionType::zstd ? ", zstd" : ", zlib") +
          (create.extended_l2 ? ", extended L2" : "") + ", disk " + std::to_string(create.size) + ", block " +
          std::to_string(block_size) + ", sector " + std::to_string(sector_size) + ", full refcount blocks " +
-         std::to_string(full_blocks) + ", sessions " + std::to_string(sessions) + (snapshots ? " with snapshots" : "") +
-         ", area " + std::to_string(habits.area) + ", far " + std::to_string(habits.far) + ", actors " +
-         std::to_string(habits.actors) + ", operations " + std::to_string(habits.operations);
+         std::to_string(full_blocks) + (device ? ", on a device" : "") + ", sessions " + std::to_string(sessions) +
+         (snapshots ? " with snapshots" : "") + ", area " + std::to_string(habits.area) + ", far " +
+         std::to_string(habits.far) + ", actors " + std::to_string(habits.actors) + ", operations " +
+         std::to_string(habits.operations);
 }
 
 Image make_image(const Profile& profile) {
@@ -128,13 +140,15 @@ Image make_image(const Profile& profile) {
   const qcow2::CreateOptions& create = profile.create;
   const std::string key = std::to_string(create.cluster_size) + "/" + std::to_string(create.refcount_bits) + "/" +
                           std::to_string(static_cast<int>(create.compression)) + (create.extended_l2 ? "x" : "") + "/" +
-                          std::to_string(create.size) + "/" + std::to_string(profile.full_blocks);
+                          std::to_string(create.size) + "/" + std::to_string(profile.full_blocks) +
+                          (profile.device ? "/" + std::to_string(profile.habits.area) : "");
   const auto known = made.find(key);
   if (known != made.end()) return known->second;
   const ScratchFile file("fresh");
   qcow2::create_image(file.path(), create);
   Image image = file.read();
   if (profile.full_blocks != 0) add_full_blocks(image, create.cluster_size, create.refcount_bits, profile.full_blocks);
+  if (profile.device) put_on_device(image, profile);
   if (made.size() > 64) made.clear();
   made.emplace(key, image);
   return image;

@@ -40,6 +40,7 @@ struct Profile {
   std::size_t block_size = 512;   ///< of the disk
   std::size_t sector_size = 512;  ///< what a power cut leaves whole
   std::uint64_t full_blocks = 0;  ///< refcount blocks that are there and full already, as leaks
+  bool device = false;            ///< the image lies on a block device that was full of something else
   unsigned sessions = 1;          ///< the image is opened so often, one after the other
   bool marked = false;            ///< between them, something that other programs keep up to date is found to be so
   bool snapshots = false;         ///< between them, one is taken of the image
@@ -48,7 +49,7 @@ struct Profile {
 };
 
 Profile draw_profile(std::uint64_t seed);
-/// An empty image; of each shape the file is made once.
+/// An empty image, with the device around it; of each shape the file is made once.
 Image make_image(const Profile& profile);
 
 }  // namespace crash

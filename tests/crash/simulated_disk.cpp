@@ -57,7 +57,12 @@ void SimulatedDisk::breach(const std::string& what) {
   if (misuse_.empty()) misuse_ = what;
 }
 
+void SimulatedDisk::require_within_device(std::uint64_t end) const {
+  if (device_ && end > current_.size()) core::fail_errno(ENOSPC, "the device ends there");
+}
+
 std::optional<std::uint64_t> SimulatedDisk::allocated_bytes() const {
+  if (device_) return std::nullopt;
   return capacity_ == unlimited ? current_.size() : allocated_count_ * block_size_;
 }
 
@@ -140,6 +145,7 @@ core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<con
   const int error = next_fault(Kind::write);
   engine_.note(at.value);
   engine_.note(length);
+  require_within_device(at.value + length);
   asked_.push_back({at.value, length});
   const std::uint64_t first = core::align_down(at.value, block_size_);
   const std::uint64_t last = core::align_up(at.value + length, block_size_);
@@ -301,6 +307,8 @@ void SimulatedDisk::cut_off(const Resize& resize) {
 
 core::Awaitable<void> SimulatedDisk::truncate(std::uint64_t size) {
   const int error = next_fault(Kind::truncate);
+  require_within_device(size);
+  if (device_) size = current_.size();
   const std::uint64_t operation = completed_.size();
   completed_.push_back(never);
   ++clock_;
@@ -315,6 +323,7 @@ core::Awaitable<void> SimulatedDisk::truncate(std::uint64_t size) {
 
 core::Awaitable<bool> SimulatedDisk::reserve(core::FileOffset at, std::uint64_t length) {
   const int error = next_fault(Kind::reserve);
+  require_within_device(at.value + length);
   bool room = true;
   auto job = [this, at, length, error, &room] { room = error == 0 && take_space(at.value, length); };
   co_await core::run(engine_.io(), job);

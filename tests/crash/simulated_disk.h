@@ -74,6 +74,8 @@ class SimulatedDisk final : public core::BlockFile {
   /// Bytes that the file system has for the file; blocks that were never written take none.
   void set_capacity(std::uint64_t bytes);
   void lift_capacity() { capacity_ = unlimited; }
+  /// From now on it is a block device: of the length that it has, for good.
+  void be_a_device() { device_ = true; }
   /// Somebody else writes to the file while nobody uses it; durable at once, like everything before it.
   void change_durably(std::uint64_t at, core::Bytes bytes);
 
@@ -135,6 +137,7 @@ class SimulatedDisk final : public core::BlockFile {
   bool take_space(std::uint64_t at, std::uint64_t length);
   void give_space_back(std::uint64_t at, std::uint64_t length);
   void breach(const std::string& what);
+  void require_within_device(std::uint64_t end) const;
   void grow_to(Image& image, std::uint64_t size) const;
 
   SeededEngine& engine_;
@@ -146,6 +149,7 @@ class SimulatedDisk final : public core::BlockFile {
   std::uint64_t faults_hit_ = 0;
   std::uint64_t writes_without_space_ = 0;
   std::uint64_t capacity_ = unlimited;
+  bool device_ = false;
   bool told_failure_ = false;  // of a write or a barrier, for another reason than want of space
   std::string misuse_;
 

@@ -22,7 +22,9 @@ struct Machine {
   Machine(std::uint64_t seed, const Profile& profile, Image image, History first)
       : engine(seed),
         disk(engine, profile.block_size, profile.sector_size, std::move(image)),
-        history(std::move(first)) {}
+        history(std::move(first)) {
+    if (profile.device) disk.be_a_device();
+  }
   SeededEngine engine;
   SimulatedDisk disk;
   History history;

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -133,12 +134,19 @@ class Daemon:
 
     def start_in_foreground(self, arguments):
         self.log = os.path.join(self.case.folder, f"log-{self.case.next_number()}")
+        told, tells = os.pipe()
+        command = [QCOWFS, "-f", "-o", f"ready_fd={tells}", *arguments]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([QCOWFS, *arguments, "-f"], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
-        wait_for(lambda: self.point in mounts() or self.process.poll() is not None, 60)
-        if self.process.poll() is not None:
-            raise AssertionError(f"qcowfs ended with {self.process.returncode}: {read_text(self.log)}")
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            pass_fds=[tells])
+        os.close(tells)
+        # Mounted is not yet live: who unmounts in between can ask no daemon whether everything is stored.
+        with open(told, encoding="utf-8") as stream:
+            select.select([stream], [], [], 60 * PATIENCE)
+            os.set_blocking(told, False)
+            line = stream.readline()
+        if line != "ready\n":
+            raise AssertionError(f"qcowfs is not live: {line!r}: {read_text(self.log)}")
 
     def unmount(self, timeout=120):
         """`qcowfs umount`: when it returns, the image is released and everything was durable."""
