@@ -24,8 +24,8 @@ class DeviceCase(harness.MountCase):
             file.write(random.Random(name).randbytes(size))
         return self.loop_device(self.path(name))
 
-    def image_on(self, size, *options):
-        device = self.device(size)
+    def image_on(self, size, *options, name="backing"):
+        device = self.device(size, name)
         run("qemu-img", "create", "-q", "-f", "qcow2", *options, device, DISK_SIZE)
         return device
 
@@ -38,31 +38,18 @@ class Content(DeviceCase):
     def test_random_operations_equal_a_raw_twin(self):
         source = random.Random(7)
         for cluster_size in (4 * KiB, 64 * KiB):
-            device = self.device(96 * MiB, name=f"backing-{cluster_size}")
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster_size}", device, DISK_SIZE)
+            device = self.image_on(96 * MiB, "-o", f"cluster_size={cluster_size}", name=f"backing-{cluster_size}")
             twin = self.twin(DISK_SIZE)
             for _ in range(3):
                 daemon = self.mount(device)
                 for _ in range(scaled(120, 40)):
-                    self.operate(source, daemon.disk, twin)
+                    harness.change_at_random(source, (daemon.disk, twin), DISK_SIZE)
                 daemon.unmount()
                 self.judge(device, twin)
             run(QCOWFS, "compact", device)
             self.judge(device, twin)
             run(QCOWFS, "check", device)
             run(QCOWFS, "compare", device, twin)
-
-    def operate(self, source, disk, twin):
-        length = 512 * source.randint(1, 1200)
-        offset = 512 * source.randrange((DISK_SIZE - length) // 512)
-        what = source.random()
-        for target in (disk, twin):
-            if what < 0.6:
-                harness.write_at(target, offset, content.mixed(length, offset + int(what * 1000)))
-            elif what < 0.8:
-                harness.punch(target, offset, length)
-            else:
-                harness.zero_range(target, offset, length)
 
     def test_snapshots_are_made_and_applied_there(self):
         device = self.image_on(32 * MiB)

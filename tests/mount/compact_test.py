@@ -241,8 +241,7 @@ class Soundness(Case):
             harness.write_at(daemon.disk, 0, content.noise(SIZE // 8, number))
         harness.fsync(daemon.disk)
         harness.write_at(daemon.disk, SIZE // 2, content.noise(SIZE // 8, 3))
-        os.kill(daemon.pid, signal.SIGKILL)
-        daemon.clean_up()
+        daemon.kill()
         self.mount(image).unmount()
         self.check(image)
 

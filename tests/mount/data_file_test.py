@@ -4,7 +4,6 @@ for. QEMU judges the image; whoever reads a raw data file by itself judges that 
 
 import itertools
 import os
-import signal
 
 import content
 import harness
@@ -109,8 +108,7 @@ class Served(WithDataFile):
             harness.write_at(daemon.disk, MiB, content.text(3 * MiB, 1))
             harness.fsync(daemon.disk)
             harness.write_at(daemon.disk, 6 * MiB, content.text(3 * MiB, 2))
-            os.kill(daemon.pid, signal.SIGKILL)
-            daemon.clean_up()
+            daemon.kill()
             status = run("qemu-img", "check", "-f", "qcow2", image, expect=None).returncode
             self.assertIn(status, (0, 3))  # 3: clusters set aside for tables
             back = self.path("back.raw")

@@ -293,6 +293,7 @@ int control(Control3* next, int fd, int command, long argument) {
   return next(fd, command, argument);
 }
 
+// Of any file: finding out whether it is the image asks for facts too.
 int ask_facts(Facts* next, int folder, const char* path, int flags, unsigned mask, struct statx* facts) {
   const int result = next(folder, path, flags, mask, facts);
   if (result == 0 && refuses("facts")) facts->stx_mask &= ~unsigned{STATX_DIOALIGN};

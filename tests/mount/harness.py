@@ -23,6 +23,8 @@ import tempfile
 import time
 import unittest
 
+import content
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 QCOWFS = os.path.abspath(os.environ.get("QCOWFS") or os.path.join(ROOT, "build/release/qcowfs"))
 SANITIZED = bool(os.environ.get("QCOWFS_SANITIZED"))
@@ -142,9 +144,8 @@ class Daemon:
         os.close(tells)
         # Mounted is not yet live: who unmounts in between can ask no daemon whether everything is stored.
         with open(told, encoding="utf-8") as stream:
-            select.select([stream], [], [], 60 * PATIENCE)
-            os.set_blocking(told, False)
-            line = stream.readline()
+            heard, _, _ = select.select([stream], [], [], 60 * PATIENCE)
+            line = stream.readline() if heard else ""
         if line != "ready\n":
             raise AssertionError(f"qcowfs is not live: {line!r}: {read_text(self.log)}")
 
@@ -153,6 +154,14 @@ class Daemon:
         done = run(QCOWFS, "umount", self.point, timeout=timeout)
         self.must_be_over()
         return done
+
+    def kill(self):
+        """SIGKILL. When it returns the dead mount is taken away, and the image is free."""
+        os.kill(self.pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(60 * PATIENCE)
+        wait_for(lambda: not is_running(self.pid), 30)
+        run(QCOWFS, "umount", self.point)
 
     def must_be_over(self):
         """The mount is gone, the daemon has ended, well, and without a sanitizer's report."""
@@ -381,9 +390,13 @@ class MountCase(unittest.TestCase):
 
     def loop_mount(self, device, *options):
         """Mounts the file system on a loop device in a new folder."""
+        return self.mounted("mount", *options, device)
+
+    def mounted(self, *command):
+        """A new folder, on which `command` with it as the last word mounts a file system."""
         folder = self.path(f"fs-{self.next_number()}")
         os.mkdir(folder)
-        run("mount", *options, device, folder)
+        run(*command, folder)
         self.addCleanup(lambda: folder in mounts() and run("umount", folder))
         return folder
 
@@ -460,6 +473,20 @@ def punch(path, offset, length):
 
 def zero_range(path, offset, length, keep_size=True):
     fallocate(path, FALLOC_FL_ZERO_RANGE | (FALLOC_FL_KEEP_SIZE if keep_size else 0), offset, length)
+
+
+def change_at_random(source, paths, size):
+    """Writes, gives up or zeroes some sectors of all `paths` alike; each has `size` bytes."""
+    length = 512 * source.randint(1, 1200)
+    offset = 512 * source.randrange((size - length) // 512)
+    what = source.random()
+    for path in paths:
+        if what < 0.6:
+            write_at(path, offset, content.mixed(length, offset + int(what * 1000)))
+        elif what < 0.8:
+            punch(path, offset, length)
+        else:
+            zero_range(path, offset, length)
 
 
 def fsync(path):

@@ -3,13 +3,10 @@
 written all the same, what was fsynced outlives a kill, and what cannot be had is said once.
 """
 
-import ctypes
 import errno
 import os
 import random
-import signal
 
-import content
 import harness
 from harness import KiB, MiB, QCOWFS, run, scaled
 
@@ -24,13 +21,15 @@ def has_fallocate(folder, mode):
     path = os.path.join(folder, "probe")
     with open(path, "wb") as file:
         file.write(bytes(64 * KiB))
-        file.flush()
-        done = harness.libc.fallocate(file.fileno(), mode, ctypes.c_long(0), ctypes.c_long(4 * KiB))
-        error = ctypes.get_errno()
-    os.unlink(path)
-    if done != 0 and error not in (errno.EOPNOTSUPP, errno.ENOSYS):
-        raise AssertionError(os.strerror(error))
-    return done == 0
+    try:
+        harness.fallocate(path, mode, 0, 4 * KiB)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        return False
+    finally:
+        os.unlink(path)
+    return True
 
 
 def has_direct_io(folder):
@@ -54,14 +53,6 @@ class HostFileSystems(harness.MountCase):
         run(*mkfs, path)
         return self.loop_mount(self.loop_device(path))
 
-    def mounted(self, *command):
-        """`command` with a new folder behind it mounts a file system there."""
-        folder = self.path(f"fs-{self.next_number()}")
-        os.mkdir(folder)
-        run(*command, folder)
-        self.addCleanup(lambda: folder in harness.mounts() and run("umount", folder))
-        return folder
-
     def serve(self, folder, punches=True, reserves=True, direct=True):
         """An image in `folder` is written, killed, mounted again, compacted, and equals its twin."""
         ours = (has_fallocate(folder, harness.FALLOC_FL_KEEP_SIZE | harness.FALLOC_FL_PUNCH_HOLE),
@@ -75,9 +66,9 @@ class HostFileSystems(harness.MountCase):
             daemon = self.mount(image)
             self.refused(QCOWFS, image, self.folder_for_another(), says="in use")
             for _ in range(OPERATIONS):
-                self.operate(source, daemon.disk, twin)
+                harness.change_at_random(source, (daemon.disk, twin), DISK_SIZE)
             harness.fsync(daemon.disk)
-            self.kill(daemon)
+            daemon.kill()
             daemon = self.mount(image)
             self.assert_same_bytes(daemon.disk, twin)
             daemon.unmount()
@@ -91,25 +82,6 @@ class HostFileSystems(harness.MountCase):
         folder = self.path(f"point-{self.next_number()}")
         os.mkdir(folder)
         return folder
-
-    def operate(self, source, disk, twin):
-        length = 512 * source.randint(1, 800)
-        offset = 512 * source.randrange((DISK_SIZE - length) // 512)
-        what = source.random()
-        for target in (disk, twin):
-            if what < 0.7:
-                harness.write_at(target, offset, content.mixed(length, offset + int(what * 1000)))
-            else:
-                harness.punch(target, offset, length)
-
-    def kill(self, daemon):
-        os.kill(daemon.pid, signal.SIGKILL)
-        if daemon.process is not None:
-            daemon.process.wait()
-        harness.wait_for(lambda: not harness.is_running(daemon.pid), 20)
-        run(QCOWFS, "umount", daemon.point, expect=None)
-        if daemon.point in harness.mounts():
-            run("umount", "-l", daemon.point)
 
     def says_once_what_it_lacks(self, image, punches, reserves, direct):
         log = self.path(f"log-{self.next_number()}")

@@ -5,13 +5,12 @@ others being written, killed or unmounted.
 
 import os
 import random
-import signal
 import threading
 import time
 
 import content
 import harness
-from harness import KiB, MiB, QCOWFS, run, scaled
+from harness import KiB, MiB, scaled
 
 MOUNTS = scaled(32, 6)
 DISK_SIZE = 24 * MiB
@@ -81,7 +80,7 @@ class Many(harness.MountCase):
         self.assertLess(descriptors, 32)
 
         for disk in disks[::2]:  # what the others have is theirs
-            self.kill(disk)
+            disk.daemon.kill()
         for disk in disks[1::2]:
             self.assert_same_bytes(disk.daemon.disk, disk.twin)
         for disk in disks[::2]:
@@ -102,14 +101,6 @@ class Many(harness.MountCase):
             thread.join()
         self.assertEqual([disk.failure for disk in disks if disk.failure], [])
         return time.monotonic() - started
-
-    def kill(self, disk):
-        os.kill(disk.daemon.pid, signal.SIGKILL)
-        if disk.daemon.process is not None:
-            disk.daemon.process.wait()
-        harness.wait_for(lambda: not harness.is_running(disk.daemon.pid), 20)
-        run(QCOWFS, "umount", disk.daemon.point, expect=None)
-        self.assertNotIn(disk.daemon.point, harness.mounts())
 
 
 if __name__ == "__main__":
