@@ -32,6 +32,8 @@ class BlockFile {
   virtual std::uint64_t size() const = 0;
   /// Bytes that the file takes on its file system; nothing where no file system deals them out.
   virtual std::optional<std::uint64_t> allocated_bytes() const = 0;
+  /// How many operations are worth having under way at once: with fewer the device, or the way to it, stands idle.
+  virtual std::size_t depth() const { return 4; }
 
   /// Fills `target`; what lies beyond the end of the file reads as zeros.
   virtual Awaitable<void> read_at(FileOffset at, MutableBytes target) = 0;

@@ -32,6 +32,7 @@ class PatientFile final : public BlockFile {
   std::size_t block_size() const override { return file_.block_size(); }
   std::uint64_t size() const override { return file_.size(); }
   std::optional<std::uint64_t> allocated_bytes() const override { return file_.allocated_bytes(); }
+  std::size_t depth() const override { return file_.depth(); }
   Awaitable<void> read_at(FileOffset at, MutableBytes target) override { return file_.read_at(at, target); }
   using BlockFile::write_at;
   Awaitable<void> write_at(FileOffset at, std::span<const Bytes> pieces) override;

@@ -9,7 +9,11 @@
 #include <string>
 #include <thread>
 
+#include "core/blocking_file.h"
+#include "core/engine.h"
 #include "core/error.h"
+#include "core/nbd/nbd_export.h"
+#include "fuse/verb_work.h"
 #include "fuse/verbs.h"
 #include "fuse/waiting.h"
 #include "qcow2/check.h"
@@ -102,14 +106,35 @@ std::string for_people(const qcow2::RepairResult& both) {
   return text + "The image ends at byte " + std::to_string(result.image_end) + ".\n";
 }
 
-std::optional<qcow2::RepairResult> look_at(const CheckOptions& options, const qcow2::CheckOptions& how) {
+/// `image` is a path or a qcow2::OpenImage.
+template <class Image>
+std::optional<qcow2::RepairResult> look_at(const Image& image, const CheckOptions& options,
+                                           const qcow2::CheckOptions& how) {
   if (options.repair.empty()) {
-    const std::optional<qcow2::CheckResult> found = qcow2::check_image(options.image, how);
+    const std::optional<qcow2::CheckResult> found = qcow2::check_image(image, how);
     if (!found) return std::nullopt;
     return qcow2::RepairResult{*found, *found};
   }
   const qcow2::Repair what = options.repair == "all" ? qcow2::Repair::all : qcow2::Repair::leaks;
-  return qcow2::repair_image(options.image, what, how);
+  return qcow2::repair_image(image, what, how);
+}
+
+core::Awaitable<void> look_at_export(core::Engine& engine, const CheckOptions& options, const qcow2::CheckOptions& how,
+                                     std::optional<qcow2::RepairResult>& result) {
+  const core::Access access = options.repair.empty() ? core::Access::read_only : core::Access::read_write;
+  const core::NbdExport remote = core::open_nbd_export(engine, options.image, access, request_timeout_default);
+  core::BlockingFile file(engine, *remote.file);
+  const qcow2::OpenImage image{file, options.image};
+  auto look = [&] { return look_at(image, options, how); };
+  result = co_await core::run(engine.io(), look);
+}
+
+std::optional<qcow2::RepairResult> look_wherever(const CheckOptions& options, const qcow2::CheckOptions& how) {
+  if (!core::is_nbd_uri(options.image)) return look_at(options.image, options, how);
+  std::optional<qcow2::RepairResult> result;
+  core::ThreadedEngine engine(1);
+  run_to_end(engine, look_at_export(engine, options, how, result));
+  return result;
 }
 
 }  // namespace
@@ -119,7 +144,7 @@ int run_check(const CheckOptions& options) {
     const qcow2::CheckOptions how{options.data, std::thread::hardware_concurrency()};
     std::optional<Waiting> waiting(std::in_place,
                                    (options.repair.empty() ? "checking " : "repairing ") + options.image);
-    const std::optional<qcow2::RepairResult> result = look_at(options, how);
+    const std::optional<qcow2::RepairResult> result = look_wherever(options, how);
     waiting.reset();
     if (!result) {
       complain(options.image + ": not a qcow2 image; nothing else can be checked");

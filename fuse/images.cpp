@@ -4,6 +4,7 @@
 
 #include "core/big_endian.h"
 #include "core/file_lock.h"
+#include "core/nbd/nbd_export.h"
 #include "core/raw_disk.h"
 #include "fuse/named_file_policy.h"
 #include "fuse/unfinished_file.h"
@@ -17,7 +18,7 @@ namespace {
 constexpr std::uint32_t qcow2_magic = 0x514649fb;
 constexpr unsigned commit_interval_ms = 3600 * 1000;  // an unfinished target has no use for being durable
 
-core::Awaitable<OpenDisk> open_qcow2(core::Engine& engine, std::unique_ptr<core::DirectFile> file,
+core::Awaitable<OpenDisk> open_qcow2(core::Engine& engine, std::unique_ptr<core::BlockFile> file,
                                      qcow2::ImageOptions options) {
   OpenDisk open;
   open.file = std::move(file);
@@ -25,10 +26,25 @@ core::Awaitable<OpenDisk> open_qcow2(core::Engine& engine, std::unique_ptr<core:
   co_return open;
 }
 
-core::Awaitable<ImageFormat> detect(core::DirectFile& file) {
+core::Awaitable<ImageFormat> detect(core::BlockFile& file) {
   core::Buffer head(sizeof(qcow2_magic));
   co_await file.read_at(core::FileOffset{0}, head.span());
   co_return starts_like_qcow2(head.span()) ? ImageFormat::qcow2 : ImageFormat::raw;
+}
+
+core::Awaitable<std::unique_ptr<Source>> open_remote_source(core::Engine& engine, std::string uri,
+                                                            std::string snapshot) {
+  core::NbdExport remote = core::open_nbd_export(engine, uri, core::Access::read_only, request_timeout_default);
+  const ImageFormat format = co_await detect(*remote.file);
+  if (format == ImageFormat::raw) {
+    core::fail(core::Errc::bad_argument, uri + ": not a qcow2 image; of those that are on a server only such are read");
+  }
+  qcow2::ImageOptions options;
+  options.name = uri;
+  options.read_only = true;
+  options.snapshot = snapshot;
+  OpenDisk open = co_await open_qcow2(engine, std::move(remote.file), options);
+  co_return std::make_unique<Source>(std::move(uri), format, std::move(open));
 }
 
 }  // namespace
@@ -55,6 +71,10 @@ bool starts_like_qcow2(core::Bytes head) {
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
                                                      std::optional<ImageFormat> format, NamedFileOptions named,
                                                      std::string snapshot) {
+  if (core::is_nbd_uri(path)) {
+    std::unique_ptr<Source> source = co_await open_remote_source(engine, std::move(path), std::move(snapshot));
+    co_return source;
+  }
   const core::Access access = core::Access::read_only;
   auto file = std::make_unique<core::DirectFile>(engine, path, access, core::DirectIo::automatic);
   core::lock_image(file->descriptor(), access, path);

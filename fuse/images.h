@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "core/direct_file.h"
+#include "core/block_file.h"
 #include "core/engine.h"
 #include "core/guest_disk.h"
 #include "fuse/options.h"
@@ -16,8 +16,8 @@ namespace fuse {
 
 /// A disk and the file below it.
 struct OpenDisk {
-  std::unique_ptr<core::DirectFile> file;  ///< nothing where the disk owns it; outlives the disk
-  std::shared_ptr<const void> others;      ///< the files that it names; outlives the disk too
+  std::unique_ptr<core::BlockFile> file;  ///< nothing where the disk owns it; outlives the disk
+  std::shared_ptr<const void> others;     ///< the files that it names; outlives the disk too
   std::unique_ptr<core::GuestDisk> disk;
 };
 
@@ -46,7 +46,8 @@ class Source {
   OpenDisk open_;
 };
 
-/// Opens `path` as what it starts with, or as `format`. `engine` must outlive the source.
+/// Opens `path`, which may be the NBD URI of a qcow2 image, as what it starts with, or as `format`. `engine` must
+/// outlive the source.
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
                                                      std::optional<ImageFormat> format, NamedFileOptions named,
                                                      std::string snapshot = {});

@@ -16,6 +16,7 @@ constexpr std::uint64_t cache_size_min = 1 << 20;
 constexpr unsigned workers_max = 1024;
 constexpr unsigned commit_interval_max = 3600;
 constexpr unsigned idle_seconds_max = 10 * 365 * 86400;
+constexpr unsigned request_timeout_max = 3600;
 constexpr unsigned partition_number_max = 65536;  // nobody has so many: a limit for mistypings
 
 [[noreturn]] void reject(std::string_view name, const std::string& value, const std::string& expected) {
@@ -129,6 +130,10 @@ const std::map<std::string_view, SetValue> values = {
     {"create", [](MountOptions& o, const std::string& v) { o.create_size = disk_size(v); }},
     {"timeout", [](MountOptions& o,
                    const std::string& v) { o.idle_seconds = number<unsigned>("timeout", v, 1, idle_seconds_max); }},
+    {"request_timeout",
+     [](MountOptions& o, const std::string& v) {
+       o.request_timeout = std::chrono::seconds(number<unsigned>("request_timeout", v, 1, request_timeout_max));
+     }},
     {"notify_pipe", [](MountOptions& o, const std::string& v) { o.notify_pipe = not_empty("notify_pipe", v); }},
     {"ready_fd",
      [](MountOptions& o, const std::string& v) {

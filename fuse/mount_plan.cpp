@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 #include <filesystem>
 
 #include "core/error.h"
@@ -48,6 +49,19 @@ struct stat look_at(const std::string& mountpoint) {
   return facts;
 }
 
+// Of an image on a server nobody here knows more than that whoever mounts it may have it.
+struct stat facts_of(const MountOptions& options, const OpenedImage& image) {
+  struct stat facts {};
+  if (is_remote(image)) {
+    facts.st_mode = 0600;
+    ::clock_gettime(CLOCK_REALTIME, &facts.st_mtim);
+    facts.st_atim = facts.st_ctim = facts.st_mtim;
+  } else if (::fstat(image.descriptor, &facts) != 0) {
+    core::fail_errno(errno, options.image + ": cannot stat the image");
+  }
+  return facts;
+}
+
 Appearance looks_of(const MountOptions& options, const struct stat& image) {
   Appearance looks;
   looks.permissions = image.st_mode & 0666 & ~options.umask;
@@ -64,16 +78,23 @@ std::string hides_files(const std::string& mountpoint) {
   return mountpoint + ": not empty: what is in it is hidden until the unmount (-o nonempty: no such warning)";
 }
 
-std::vector<std::string> words_for(const MountOptions& options, const fs::path& image) {
+std::vector<std::string> words_for(const MountOptions& options, const std::string& source) {
   std::vector<std::string> words = options.mount_flags;
   words.push_back("default_permissions");
-  words.push_back("fsname=" + (options.fsname.empty() ? image.string() : options.fsname));
+  words.push_back("fsname=" + (options.fsname.empty() ? source : options.fsname));
   words.push_back("subtype=" + options.subtype);
   if (options.read_only) words.push_back("ro");
   if (options.allow_other) words.push_back("allow_other");
   if (options.allow_root) words.push_back("allow_root");
   if (options.debug) words.push_back("debug");
   return words;
+}
+
+fs::path canonical_image(const std::string& path) {
+  std::error_code code;
+  const fs::path canonical = fs::canonical(path, code);
+  if (code) core::fail_errno(code.value(), path + ": cannot find the image");
+  return canonical;
 }
 
 // An image under its own mount would hide itself, and whatever came to need its path would wait for itself.
@@ -89,8 +110,8 @@ void refuse_image_below(const fs::path& image, const struct stat& image_facts, c
 
 }  // namespace
 
-std::string disk_name_for(const std::string& image_path) {
-  fs::path name = fs::path(image_path).filename();
+std::string disk_name_for(const std::string& image_name) {
+  fs::path name = fs::path(image_name.empty() ? "disk" : image_name).filename();
   if (name.extension() == ".qcow2") name.replace_extension();
   name += ".raw";
   return name.string();
@@ -107,16 +128,17 @@ std::string prepare_mountpoint(const std::string& path) {
   return mountpoint;
 }
 
-MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
+MountPlan plan_mount(const MountOptions& options, const OpenedImage& image) {
   MountPlan plan;
   plan.mountpoint = prepare_mountpoint(options.mountpoint);
   const struct stat mountpoint_facts = look_at(plan.mountpoint);
-  struct stat image_facts {};
-  if (::fstat(image_descriptor, &image_facts) != 0) core::fail_errno(errno, options.image + ": cannot stat the image");
-  std::error_code code;
-  const fs::path image = fs::canonical(options.image, code);
-  if (code) core::fail_errno(code.value(), options.image + ": cannot find the image");
-  refuse_image_below(image, image_facts, plan.mountpoint, mountpoint_facts);
+  const struct stat image_facts = facts_of(options, image);
+  std::string source = options.image;
+  if (!is_remote(image)) {
+    const fs::path path = canonical_image(options.image);
+    refuse_image_below(path, image_facts, plan.mountpoint, mountpoint_facts);
+    source = path.string();
+  }
 
   if (S_ISDIR(mountpoint_facts.st_mode) && !options.over_non_empty) {
     std::error_code unreadable;
@@ -128,13 +150,13 @@ MountPlan plan_mount(const MountOptions& options, int image_descriptor) {
     core::fail(core::Errc::bad_argument, plan.mountpoint + ": a file can show one partition only: -o partition=N, " +
                                              "or choose a directory as the mount point");
   }
-  plan.disk_name = disk_name_for(options.image);
+  plan.disk_name = disk_name_for(image.name);
   plan.image = options.image;
   plan.partitions = options.partitions;
   plan.looks = looks_of(options, image_facts);
   if (options.writeback_cache) plan.kernel_cache = KernelCache::write_back;
-  plan.words = words_for(options, image);
-  plan.image_descriptor = image_descriptor;
+  plan.words = words_for(options, source);
+  plan.image_descriptor = image.descriptor;
   plan.idle_seconds = options.idle_seconds;
   return plan;
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fuse/opened_image.h"
 #include "fuse/options.h"
 #include "fuse/tree.h"
 
@@ -19,7 +20,7 @@ struct MountPlan {
   Appearance looks;            ///< of the disk
   KernelCache kernel_cache = KernelCache::write_through;
   std::vector<std::string> words;  ///< mount options as libfuse knows them
-  int image_descriptor = -1;       ///< borrowed
+  int image_descriptor = -1;       ///< borrowed; none where the image lies on a server
   std::optional<unsigned> idle_seconds;
   std::string warning;  ///< one line for whoever mounts; empty: none
 
@@ -29,15 +30,15 @@ struct MountPlan {
   }
 };
 
-/// "disk.qcow2" is shown as "disk.raw".
-std::string disk_name_for(const std::string& image_path);
+/// "disk.qcow2" is shown as "disk.raw", and so is an export without a name.
+std::string disk_name_for(const std::string& image_name);
 
 /// A path that can be mounted on: what is left there of mounts whose daemons died is taken away. Its canonical form.
 /// Throws core::Error with one line where it cannot.
 std::string prepare_mountpoint(const std::string& path);
 
-/// Looks at the image, already open, and at the mount point. Throws core::Error with one line where it cannot
+/// Looks at the image and at the mount point. Throws core::Error with one line where it cannot
 /// work.
-MountPlan plan_mount(const MountOptions& options, int image_descriptor);
+MountPlan plan_mount(const MountOptions& options, const OpenedImage& image);
 
 }  // namespace fuse

@@ -13,22 +13,24 @@
 #include <string>
 #include <thread>
 
-#include "core/direct_file.h"
+#include "core/blocking_file.h"
 #include "core/engine.h"
 #include "core/error.h"
-#include "core/file_lock.h"
 #include "core/log.h"
+#include "core/nbd/nbd_export.h"
 #include "fuse/announcement.h"
 #include "fuse/control.h"
 #include "fuse/daemon.h"
 #include "fuse/images.h"
 #include "fuse/mount_plan.h"
 #include "fuse/named_file_policy.h"
+#include "fuse/opened_image.h"
 #include "fuse/pid_file.h"
 #include "fuse/sandbox/privileged_helper.h"
 #include "fuse/sandbox/sandbox.h"
 #include "fuse/server.h"
 #include "fuse/soundness.h"
+#include "fuse/verb_work.h"
 #include "fuse/verbs.h"
 #include "fuse/waiting.h"
 #include "qcow2/image.h"
@@ -40,6 +42,13 @@ namespace asio = boost::asio;
 
 namespace {
 
+/// What of the process itself a mount has to do with.
+struct Daemon {
+  Startup& startup;
+  Control& control;
+  PrivilegedHelper& helper;
+};
+
 void open_log(const MountOptions& options) {
   const core::LogLevel level = options.debug ? core::LogLevel::debug : core::LogLevel::normal;
   if (!options.log_file.empty()) return core::log_to_file(options.log_file, level);
@@ -50,6 +59,10 @@ void open_log(const MountOptions& options) {
 // While the kernel frees memory it may wait for us to write; it must not make us wait for memory then.
 // Inherited by the threads to come. Needs a privilege that is often missing.
 void announce_ourselves_to_reclaim() { ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
+
+core::Access access_of(const MountOptions& options) {
+  return options.read_only ? core::Access::read_only : core::Access::read_write;
+}
 
 qcow2::ImageOptions image_options(const MountOptions& options) {
   qcow2::ImageOptions image;
@@ -65,80 +78,77 @@ qcow2::ImageOptions image_options(const MountOptions& options) {
   return image;
 }
 
-core::Awaitable<void> open_and_serve(core::Engine& engine, core::DirectFile& file, const MountOptions& options,
-                                     const MountPlan& plan, const std::string& damage, Startup& startup,
-                                     Control& control, PrivilegedHelper& helper) {
-  qcow2::NamedFiles others(engine, options.image, file.descriptor(),
-                           named_file_policy(options.named_files, options.direct));
-  qcow2::ImageOptions how = image_options(options);
-  others.serve(how);
-  const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, file, how);
-  if (!damage.empty()) {
-    const std::string sentence = damage + "; mounted read-only until then";
-    const bool log_is_terminal = options.foreground && options.log_file.empty();
-    if (!log_is_terminal) spdlog::warn("{}", sentence);
-    complain(sentence);
-  }
-  co_await serve(engine, *disk, plan, startup, control, helper);
-}
-
-std::unique_ptr<core::DirectFile> open_image_file(core::Engine& engine, const MountOptions& options,
-                                                  core::Access access) {
-  try {
-    return std::make_unique<core::DirectFile>(engine, options.image, access, options.direct);
-  } catch (const core::Error& error) {
-    if (error.code() == boost::system::errc::permission_denied) {
-      const bool readable = access == core::Access::read_write && ::access(options.image.c_str(), R_OK) == 0;
-      const char* const advice = readable ? "; it may be read: -r mounts it read-only" : "; ask its owner, or root";
-      core::fail(error.code(), core::describe(error) + advice);
-    }
-    if (error.code() != boost::system::errc::no_such_file_or_directory) throw;
-    const std::string meant =
-        options.verb_meant.empty() ? "" : "; did you mean the command qcowfs " + options.verb_meant + "?";
-    const std::string advice = meant.empty() ? "; qcowfs create or -o create=SIZE makes one" : meant;
-    core::fail(error.code(), core::describe(error) + advice);
-  }
-}
-
 // Who may not have the image, or has nowhere to mount it, learns that before anything is changed.
 void try_all_else(core::Engine& engine, MountOptions options) {
   // What is done without direct I/O is said when the image is opened to be served.
   if (options.direct == core::DirectIo::automatic) options.direct = core::DirectIo::off;
-  const std::unique_ptr<core::DirectFile> file = open_image_file(engine, options, core::Access::read_write);
-  core::lock_image(file->descriptor(), core::Access::read_write, options.image);
-  plan_mount(options, file->descriptor());
+  plan_mount(options, open_image_file(engine, options, core::Access::read_write));
 }
 
-// `control` outlives the file in here: who listens hears the end of the stream when the image is free.
-void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& wanted, Startup& startup, Control& control,
-                     PrivilegedHelper& helper) {
-  if (wanted.create_size) {
-    prepare_mountpoint(wanted.mountpoint);  // no new file for a mount that cannot be
-    create_missing_image(wanted.image, *wanted.create_size);
+// What an image on this machine is locked with while it is looked at keeps us out too: it is opened once more to be
+// served. An export is opened only once, for some servers let nobody in twice.
+core::Awaitable<std::string> look_before_writing(core::Engine& engine, const MountOptions& options,
+                                                 const OpenedImage& image) {
+  std::optional<Waiting> waiting;  // in the background the parent says it
+  if (options.foreground) waiting.emplace("looking at " + options.image);
+  if (!image.file) co_return why_not_writable(options.image);
+  core::BlockingFile file(engine, *image.file);
+  auto look = [&] { return why_not_writable(file, options.image); };
+  std::string damage = co_await core::run(engine.io(), look);
+  co_return damage;
+}
+
+void tell_of_damage(const MountOptions& options, const std::string& damage) {
+  const std::string sentence = damage + "; mounted read-only until then";
+  const bool log_is_terminal = options.foreground && options.log_file.empty();
+  if (!log_is_terminal) spdlog::warn("{}", sentence);
+  complain(sentence);
+}
+
+core::Awaitable<void> serve_image(core::Engine& engine, const MountOptions& options, const OpenedImage& image,
+                                  const std::string& damage, const Daemon& daemon) {
+  const MountPlan plan = plan_mount(options, image);
+  if (!plan.warning.empty()) complain(plan.warning);
+  qcow2::ImageOptions how = image_options(options);
+  std::optional<qcow2::NamedFiles> others;  // of an image on a server nobody could say where they are
+  if (!is_remote(image)) {
+    others.emplace(engine, options.image, image.descriptor, named_file_policy(options.named_files, options.direct));
+    others->serve(how);
   }
-  MountOptions options = wanted;
+  const std::unique_ptr<core::GuestDisk> disk = co_await qcow2::open_image(engine, *image.file, how);
+  if (!damage.empty()) tell_of_damage(options, damage);
+  co_await serve(engine, *disk, plan, daemon.startup, daemon.control, daemon.helper);
+}
+
+core::Awaitable<void> open_and_serve(core::Engine& engine, MountOptions options, Daemon daemon) {
+  const core::Access wanted = access_of(options);
+  OpenedImage image;
   std::string damage;
+  if (core::is_nbd_uri(options.image)) image = open_image_file(engine, options, wanted);
   if (!options.read_only) {
-    try_all_else(engine, options);
-    std::optional<Waiting> waiting;  // in the background the parent says it
-    if (options.foreground) waiting.emplace("looking at " + options.image);
-    damage = why_not_writable(options.image);
-    waiting.reset();
+    if (!image.file) try_all_else(engine, options);
+    damage = co_await look_before_writing(engine, options, image);
     options.read_only = !damage.empty();  // a damaged image can still be read
   }
-  const core::Access access = options.read_only ? core::Access::read_only : core::Access::read_write;
-  const std::unique_ptr<core::DirectFile> opened = open_image_file(engine, options, access);
-  core::DirectFile& file = *opened;
-  core::lock_image(file.descriptor(), access, options.image);
-  const MountPlan plan = plan_mount(options, file.descriptor());
-  if (!plan.warning.empty()) complain(plan.warning);
+  if (!image.file) image = open_image_file(engine, options, access_of(options));
+  co_await serve_image(engine, options, image, damage, daemon);
+}
 
-  std::exception_ptr failure;
-  auto keep_failure = [&failure](std::exception_ptr error) { failure = error; };
-  asio::co_spawn(engine.executor(), open_and_serve(engine, file, options, plan, damage, startup, control, helper),
-                 keep_failure);
-  engine.run();
-  if (failure) std::rethrow_exception(failure);
+void create_where_missing(const MountOptions& options) {
+  if (!options.create_size) return;
+  if (core::is_nbd_uri(options.image)) {
+    core::fail(core::Errc::bad_argument, options.image + ": no image is created on a server by -o create=SIZE; " +
+                                             "qemu-img create -f qcow2 does it");
+  }
+  prepare_mountpoint(options.mountpoint);  // no new file for a mount that cannot be
+  create_missing_image(options.image, *options.create_size);
+}
+
+// The control outlives the file in here: who listens hears the end of the stream when the image is free.
+void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, const Daemon& daemon) {
+  prepare_mountpoint(options.mountpoint);
+  create_where_missing(options);
+  run_to_end(engine, open_and_serve(engine, options, daemon));
 }
 
 // From here on the daemon is what an image, or whoever uses the disk, might take over.
@@ -168,7 +178,7 @@ int serve_in_this_process(const MountOptions& options, Startup& startup, Announc
       announcement.ready();
     });
     try {
-      mount_and_serve(engine, options, startup, control, helper);
+      mount_and_serve(engine, options, Daemon{startup, control, helper});
       control.finish("");
       return exit_success;
     } catch (const std::exception& error) {

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -234,7 +235,10 @@ struct Trampolines {
   static void statfs(fuse_req_t request, fuse_ino_t) noexcept {
     Reply reply(request);
     struct statvfs facts {};
-    if (::fstatvfs(of(request).image_descriptor_, &facts) != 0) return reply.error(errno);
+    const int image = of(request).image_descriptor_;
+    facts.f_bsize = facts.f_frsize = 4096;  // of a server's file system nothing is known
+    facts.f_namemax = NAME_MAX;
+    if (image >= 0 && ::fstatvfs(image, &facts) != 0) return reply.error(errno);
     reply.statistics(facts);
   }
 };

@@ -14,7 +14,8 @@ namespace {
 bool is_mount_helper(std::string_view program) { return program.substr(program.rfind('/') + 1).starts_with("mount."); }
 
 constexpr const char* mount_help_tail =
-    R"(MOUNTPOINT is a directory, which then shows IMAGE's disk as one file,
+    R"(IMAGE is a file, a block device, or an export of an NBD server: nbd://HOST[:PORT]/EXPORT, nbds:// for TLS,
+nbd+unix:///EXPORT?socket=PATH. MOUNTPOINT is a directory, which then shows IMAGE's disk as one file,
 or an existing file, which then is the disk.
 
 Options for -o:
@@ -39,6 +40,7 @@ Options for -o:
   sandbox=on|off           the daemon gives up what serving does not need (the default, as far as the kernel has it);
                            on: refuses to mount where system calls cannot be filtered
   create=SIZE              make IMAGE, with an empty disk of SIZE, where it does not exist yet
+  request_timeout=SECONDS  for an answer of IMAGE's server, which is given up then (default: 60)
   timeout=SECONDS          unmount when nothing has had the disk open or asked for anything for that long
   notify_pipe=PATH         write one line to the FIFO at PATH: "ready", or "failed" and why
   ready_fd=N               the same to the inherited descriptor N, which then is closed

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
@@ -33,8 +34,11 @@ struct PartitionChoice {
   bool any() const { return all || one.has_value(); }
 };
 
+/// How long the server of an image that is on one may take for an answer.
+inline constexpr std::chrono::seconds request_timeout_default{60};
+
 struct MountOptions {
-  std::string image;
+  std::string image;  ///< a path, or an NBD URI
   std::string mountpoint;
   bool foreground = false;
   bool debug = false;
@@ -45,6 +49,7 @@ struct MountOptions {
   NamedFileOptions named_files;
   core::DirectIo direct = core::DirectIo::automatic;
   std::optional<int> level;
+  std::chrono::seconds request_timeout = request_timeout_default;
   bool wide_window = false;
   bool writeback_cache = false;
   std::optional<std::uint64_t> cache_size;  ///< bytes
@@ -108,7 +113,7 @@ struct InfoOptions {
 };
 
 struct CheckOptions {
-  std::string image;
+  std::string image;   ///< a path, or an NBD URI
   bool data = false;   ///< decode every compressed cluster
   std::string repair;  ///< leaks or all; empty: nothing is changed
   bool json = false;

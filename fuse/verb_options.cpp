@@ -6,6 +6,7 @@
 #include <bit>
 #include <charconv>
 
+#include "core/nbd/nbd_export.h"
 #include "fuse/nearest_word.h"
 
 namespace fuse {
@@ -15,6 +16,12 @@ constexpr std::uint64_t cluster_size_min = 512;
 constexpr std::uint64_t cluster_size_max = 2 << 20;
 constexpr int level_min = 1;
 constexpr int level_max = 9;
+
+// Of an IMAGE that is read, or made, by its path.
+std::string is_here(const std::string& image) {
+  if (!core::is_nbd_uri(image)) return {};
+  return image + ": on a server; only mounting, check, convert (as SOURCE) and compare reach images there";
+}
 
 class VersionAsked : public std::exception {};
 
@@ -214,7 +221,7 @@ Command parse_create(const std::vector<std::string>& words) {
   app.add_option("--backing", options.backing, "show FILE where the image says nothing; relative to IMAGE's directory")
       ->type_name("FILE");
   app.add_option("--backing-format", options.backing_format, "of FILE: raw or qcow2")->type_name("FORMAT");
-  app.add_option("IMAGE", options.image, "the file to create")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the file to create")->required()->type_name("")->check(is_here);
   app.add_option("SIZE", size, "of the disk; may be left out with --backing")->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
 
@@ -231,7 +238,7 @@ Command parse_info(const std::vector<std::string>& words) {
   CLI::App app("Says what a qcow2 image is.", "qcowfs info");
   InfoOptions options;
   app.add_flag("--json", options.json, "for programs, with the names that qemu-img info uses");
-  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("")->check(is_here);
   if (const auto asked = parse_words(app, words)) return *asked;
   return options;
 }
@@ -266,7 +273,10 @@ Command parse_compact(const std::vector<std::string>& words) {
   std::string level;
   app.add_option("--recompress", level, "also compress anew, at level 1 to 9, what becomes smaller by that")
       ->type_name("N");
-  app.add_option("IMAGE", options.image, "the qcow2 image, or where it is mounted")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the qcow2 image, or where it is mounted")
+      ->required()
+      ->type_name("")
+      ->check(is_here);
   if (const auto asked = parse_words(app, words)) return *asked;
   if (!level.empty()) options.recompress_level = level_or_reject("--recompress", level);
   return options;
@@ -290,7 +300,7 @@ Command parse_convert(const std::vector<std::string>& words) {
   std::vector<std::string> lists;
   add_named_file_option(app, lists, "snapshot=, backing=, backing_dir=, backing_format=, data_file=, as for a mount");
   app.add_option("SOURCE", options.source, "the image to copy")->required()->type_name("");
-  app.add_option("TARGET", options.target, "the file to create")->required()->type_name("");
+  app.add_option("TARGET", options.target, "the file to create")->required()->type_name("")->check(is_here);
   if (const auto asked = parse_words(app, words)) return *asked;
 
   options.named_files = named_files_or_reject(lists, &options.snapshot);
@@ -331,7 +341,7 @@ Command parse_map(const std::vector<std::string>& words) {
   app.add_flag("--json", options.json, "for programs, with the names that qemu-img map uses");
   std::vector<std::string> lists;
   add_named_file_option(app, lists, "backing=, backing_dir= and backing_format=, as for a mount");
-  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("")->check(is_here);
   if (const auto asked = parse_words(app, words)) return *asked;
   options.named_files = named_files_or_reject(lists);
   return options;
@@ -350,7 +360,7 @@ Command parse_snapshot(const std::vector<std::string>& words) {
   std::string action;
   app.add_flag("--json", options.json, "list for programs, as qemu-img info does");
   app.add_option("ACTION", action, "list, create, delete or apply")->required()->type_name("");
-  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("");
+  app.add_option("IMAGE", options.image, "the qcow2 image")->required()->type_name("")->check(is_here);
   app.add_option("NAME", options.name, "of the snapshot")->type_name("");
   if (const auto asked = parse_words(app, words)) return *asked;
   if (action == "list") {

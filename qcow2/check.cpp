@@ -118,11 +118,10 @@ void rebuild(const ReadOnlyFile& file, ImageWriter& writer, const ImageLayout& l
   switch_metadata(file, writer, layout, target);
 }
 
-}  // namespace
-
-std::optional<RepairResult> repair_image(const std::string& path, Repair what, const CheckOptions& options) {
-  const std::unique_ptr<ImageWriter> writer = open_image_writer(path);
-  const ReadOnlyFile file(path);
+/// `look` gives the image, as it is then, to be read.
+template <class Look>
+std::optional<RepairResult> repair(Look look, ImageWriter& writer, Repair what, const CheckOptions& options) {
+  const ReadOnlyFile file = look();
   if (!is_qcow2(file)) return std::nullopt;
   RepairResult result;
   result.before = result.after = Check(file, options).run();
@@ -132,18 +131,37 @@ std::optional<RepairResult> repair_image(const std::string& path, Repair what, c
   if (what == Repair::leaks && (!sound || marks != 0)) return result;
   if (sound && result.before.leaks == 0 && marks == 0) return result;
 
-  rebuild(file, *writer, layout);
-  const ReadOnlyFile rebuilt(path);
+  rebuild(file, writer, layout);
+  const ReadOnlyFile rebuilt = look();
   result.after = Check(rebuilt, options).run();
   const bool mended = result.after.corruptions == 0 && result.after.check_errors == 0;
-  if (mended && (marks & incompatible::corrupt) != 0) clear_corrupt_mark(rebuilt, *writer);
+  if (mended && (marks & incompatible::corrupt) != 0) clear_corrupt_mark(rebuilt, writer);
   return result;
 }
 
-std::optional<CheckResult> check_image(const std::string& path, const CheckOptions& options) {
-  const ReadOnlyFile file(path, ReadOnlyFile::Lock::against_writers);
+std::optional<CheckResult> check(const ReadOnlyFile& file, const CheckOptions& options) {
   if (!is_qcow2(file)) return std::nullopt;
   return Check(file, options).run();
+}
+
+}  // namespace
+
+std::optional<RepairResult> repair_image(const std::string& path, Repair what, const CheckOptions& options) {
+  const std::unique_ptr<ImageWriter> writer = open_image_writer(path);
+  return repair([&path] { return ReadOnlyFile(path); }, *writer, what, options);
+}
+
+std::optional<RepairResult> repair_image(const OpenImage& image, Repair what, const CheckOptions& options) {
+  const std::unique_ptr<ImageWriter> writer = writer_of(image.file);
+  return repair([&image] { return ReadOnlyFile(image.file, image.name); }, *writer, what, options);
+}
+
+std::optional<CheckResult> check_image(const std::string& path, const CheckOptions& options) {
+  return check(ReadOnlyFile(path, ReadOnlyFile::Lock::against_writers), options);
+}
+
+std::optional<CheckResult> check_image(const OpenImage& image, const CheckOptions& options) {
+  return check(ReadOnlyFile(image.file, image.name), options);
 }
 
 }  // namespace qcow2

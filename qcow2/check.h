@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/blocking_file.h"
+
 namespace qcow2 {
 
 struct CheckOptions {
@@ -48,5 +50,16 @@ std::optional<RepairResult> repair_image(const std::string& path, Repair what, c
 ///          corrupt_image or unsupported_feature where its header cannot be understood, errno where it cannot be read.
 /// Threads  Any; the image stays locked for reading until it returns.
 std::optional<CheckResult> check_image(const std::string& path, const CheckOptions& options);
+
+/// An image that its owner has open, and locked where that can be. Both are borrowed.
+struct OpenImage {
+  core::BlockingFile& file;
+  const std::string& name;  ///< for messages
+};
+
+/// The same of such an image.
+/// Threads  Not the strand of the file's engine.
+std::optional<CheckResult> check_image(const OpenImage& image, const CheckOptions& options);
+std::optional<RepairResult> repair_image(const OpenImage& image, Repair what, const CheckOptions& options);
 
 }  // namespace qcow2

@@ -24,7 +24,6 @@ inline constexpr std::uint64_t batch_lost_bytes_min = 8 << 20;
 inline constexpr std::uint64_t batch_lost_bytes_max = 128 << 20;
 
 inline constexpr std::uint64_t write_bytes_max = 1 << 20;  ///< of one coalesced write
-inline constexpr std::size_t writes_in_flight_max = 4;     ///< of one kind
 
 inline constexpr std::uint64_t read_bytes_max = 1 << 20;  ///< of neighbouring fragments by one read
 inline constexpr std::uint64_t read_gap_max = 16 << 10;   ///< between them: reading it costs less than another read

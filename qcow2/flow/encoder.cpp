@@ -30,7 +30,7 @@ Encoder::Encoder(core::Engine& engine, Rooms rooms, const Geometry& geometry, st
 
 void Encoder::add_lanes() {
   // Twice the processors, and some more that wait for the disk.
-  const std::size_t wanted = 2 * engine_.pool().size() + 2;
+  const std::size_t wanted = 2 * engine_.pool().size() + rooms_.placer.depth() / 2;
   while (lanes_ < wanted) {
     ++lanes_;
     boost::asio::co_spawn(engine_.executor(), lane(), core::Supervised{"encoder lane"});
@@ -81,12 +81,28 @@ core::Awaitable<void> Encoder::encode(std::vector<std::shared_ptr<SealedCluster>
     }
   };
   co_await core::run(engine_.pool(), job);
-  for (Work& work : works) {
-    // The cache and the file have taken the bytes when place() completes, so the scratch memory needs no owner.
-    const core::SharedBytes fragment(nullptr, work.fragment);
-    const bool placed = co_await place(work, fragment);
-    if (placed) rooms_.assembler.placed(work.sealed);
+  core::TaskGroup waiting(engine_.executor());  // for the disk; what is packed only waits for the one before
+  std::exception_ptr failure;
+  try {
+    for (Work& work : works) {
+      if (work.form == Form::standard) {
+        waiting.spawn(place_and_tell(work));
+      } else {
+        co_await place_and_tell(work);
+      }
+    }
+  } catch (...) {
+    failure = std::current_exception();
   }
+  co_await waiting.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+core::Awaitable<void> Encoder::place_and_tell(Work& work) {
+  // The cache and the file have taken the bytes when place() completes, so the scratch memory needs no owner.
+  const core::SharedBytes fragment(nullptr, work.fragment);
+  const bool placed = co_await place(work, fragment);
+  if (placed) rooms_.assembler.placed(work.sealed);
 }
 
 // Only those are left whose rest can be read: a damaged cluster is its own trouble, not that of the whole disk.

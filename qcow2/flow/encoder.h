@@ -50,6 +50,7 @@ class Encoder {
   core::Awaitable<void> find_base(Work& work);
   core::Awaitable<void> complete(std::vector<Work>& works);
   core::Awaitable<void> complete(Work& work);
+  core::Awaitable<void> place_and_tell(Work& work);
   core::Awaitable<bool> place(Work& work, core::SharedBytes scratch);
   core::Awaitable<void> place_in_data_file(Work& work);
   core::Awaitable<bool> overwrite(GuestCluster guest, core::SharedBytes cluster);

@@ -34,6 +34,7 @@ class Placer {
   void take_overwritten() { overwritten_ = false; }
   /// Standard clusters are large enough to be written by themselves.
   bool overwrites() const { return geometry_.cluster_size() >= fresh_block_; }
+  std::size_t depth() const { return file_.depth(); }  ///< how many standard clusters are best placed at once
   /// What is placed later lies in fresh blocks. Does not suspend after the last fragment is in the cache.
   core::Awaitable<void> seal();
   /// What is placed next lies at or behind `cluster`, if that is free.

@@ -42,7 +42,7 @@ core::Awaitable<void> write_all(core::Engine& engine, core::BlockFile& file, std
   std::vector<JoinedWrite> joined = join_neighbours(writes);
   std::size_t next = 0;
   core::TaskGroup writers(engine.executor());
-  const std::size_t count = std::min(joined.size(), limits::writes_in_flight_max);
+  const std::size_t count = std::min(joined.size(), file.depth());
   for (std::size_t i = 0; i < count; ++i) writers.spawn(write_next(file, joined, next));
   co_await writers.join();
 }

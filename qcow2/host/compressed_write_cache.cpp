@@ -259,7 +259,7 @@ bool CompressedWriteCache::worth_a_flight() const {
 }
 
 void CompressedWriteCache::pump() {
-  while (!failure_ && flights_ < limits::writes_in_flight_max && worth_a_flight()) {
+  while (!failure_ && flights_ < file_.depth() && worth_a_flight()) {
     if (ready_.empty()) {
       // Nothing will make room by itself: the oldest cluster must go as it is. With nothing in flight, every
       // active cluster holds something unwritten.

@@ -24,6 +24,7 @@ class ImageAndData final : public core::BlockFile {
   core::Awaitable<void> resize_data(std::uint64_t from, std::uint64_t to);
 
   std::size_t block_size() const override;
+  std::size_t depth() const override { return image_.depth(); }
   std::uint64_t size() const override { return image_.size(); }
   std::optional<std::uint64_t> allocated_bytes() const override {
     const std::optional<std::uint64_t> image = image_.allocated_bytes();

@@ -45,8 +45,22 @@ class FileWriter final : public ImageWriter {
   core::UniqueFd fd_;
 };
 
+class OpenFileWriter final : public ImageWriter {
+ public:
+  explicit OpenFileWriter(core::BlockingFile& file) : file_(file) {}
+
+  void write(HostOffset at, core::Bytes bytes) override { file_.write_at(at, bytes); }
+  void sync() override { file_.barrier(); }
+  void punch(HostExtent extent) override { file_.punch(extent.at, extent.length); }
+
+ private:
+  core::BlockingFile& file_;
+};
+
 }  // namespace
 
 std::unique_ptr<ImageWriter> open_image_writer(const std::string& path) { return std::make_unique<FileWriter>(path); }
+
+std::unique_ptr<ImageWriter> writer_of(core::BlockingFile& file) { return std::make_unique<OpenFileWriter>(file); }
 
 }  // namespace qcow2

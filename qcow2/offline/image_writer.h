@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "core/blocking_file.h"
 #include "core/bytes.h"
 #include "qcow2/format/addresses.h"
 
@@ -23,5 +24,8 @@ class ImageWriter {
 
 /// Locks the image against everybody else until the writer is gone. Throws image_locked where somebody has it open.
 std::unique_ptr<ImageWriter> open_image_writer(const std::string& path);
+
+/// Writes to a file that its owner, from whom it is borrowed, has open and locked. Errors are those of the file.
+std::unique_ptr<ImageWriter> writer_of(core::BlockingFile& file);
 
 }  // namespace qcow2

@@ -36,13 +36,29 @@ ReadOnlyFile::ReadOnlyFile(const std::string& path, Lock lock, const std::string
   if (end < 0) fail_errno(errno, path_);
   size_ = static_cast<std::uint64_t>(end);
   allocated_size_ = S_ISBLK(facts.st_mode) ? size_ : static_cast<std::uint64_t>(facts.st_blocks) * 512;
+  limit_tables();
+}
+
+ReadOnlyFile::ReadOnlyFile(core::BlockingFile& file, const std::string& name)
+    : path_(name), open_file_(&file), size_(file.size()), allocated_size_(size_) {
+  limit_tables();
+}
+
+void ReadOnlyFile::limit_tables() {
   tables_bytes_max_ = tables_in_holes_max + table_overlaps_max * std::min(size_, allocated_size_);
 }
 
 std::size_t ReadOnlyFile::read_some(HostOffset at, core::MutableBytes target) const {
   // Beyond the end nothing is asked of the system: an offset from an image may be none that a file can have.
   if (at.value >= size_) return 0;
-  const std::size_t length = static_cast<std::size_t>(std::min<std::uint64_t>(target.size(), size_ - at.value));
+  target = target.first(static_cast<std::size_t>(std::min<std::uint64_t>(target.size(), size_ - at.value)));
+  if (open_file_ == nullptr) return read_descriptor(at, target);
+  open_file_->read_at(at, target);
+  return target.size();
+}
+
+std::size_t ReadOnlyFile::read_descriptor(HostOffset at, core::MutableBytes target) const {
+  const std::size_t length = target.size();
   std::size_t got = 0;
   while (got < length) {
     const ssize_t count = ::pread(fd_.get(), target.data() + got, length - got, static_cast<off_t>(at.value + got));
@@ -73,6 +89,7 @@ std::vector<std::byte> ReadOnlyFile::read_or_zeros(HostOffset at, std::size_t le
 
 ReadOnlyFile::Run ReadOnlyFile::run_at(HostOffset at) const {
   constexpr std::uint64_t endless = ~0ull;
+  if (open_file_ != nullptr) return {false, endless};
   const off_t begin = static_cast<off_t>(at.value);
   const off_t data = ::lseek(fd_.get(), begin, SEEK_DATA);
   if (data > begin) return {true, static_cast<std::uint64_t>(data - begin)};

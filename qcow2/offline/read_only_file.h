@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/blocking_file.h"
 #include "core/bytes.h"
 #include "core/unique_fd.h"
 #include "qcow2/format/addresses.h"
@@ -23,9 +24,13 @@ class ReadOnlyFile {
   explicit ReadOnlyFile(const std::string& path, Lock lock = Lock::none) : ReadOnlyFile(path, lock, path) {}
   /// `name` is what messages call it, and path().
   ReadOnlyFile(const std::string& path, Lock lock, const std::string& name);
+  /// Reads a file that its owner, from whom it is borrowed, has open and locked.
+  ReadOnlyFile(core::BlockingFile& file, const std::string& name);
 
   const std::string& path() const { return path_; }
-  int descriptor() const { return fd_.get(); }  ///< borrowed: to ask the file system about it
+  int descriptor() const {
+    return fd_.get();
+  }  ///< borrowed, to ask the file system about it; none where it has no path
   std::uint64_t size() const { return size_; }  ///< when it was opened
   std::uint64_t allocated_size() const { return allocated_size_; }
   /// Bytes that tables of one kind, each a part of the file of its own, cannot have together. Damage may let some of
@@ -47,10 +52,13 @@ class ReadOnlyFile {
   Run run_at(HostOffset at) const;
 
  private:
+  void limit_tables();
   std::size_t read_some(HostOffset at, core::MutableBytes target) const;
+  std::size_t read_descriptor(HostOffset at, core::MutableBytes target) const;
 
   std::string path_;
   core::UniqueFd fd_;
+  core::BlockingFile* open_file_ = nullptr;  ///< instead
   std::uint64_t size_ = 0;
   std::uint64_t allocated_size_ = 0;
   std::uint64_t tables_bytes_max_ = 0;

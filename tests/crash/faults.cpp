@@ -51,7 +51,13 @@ class FaultRun {
     disk_.set_capacity(capacity);
     return finish();
   }
+  std::string run_cut_at(std::uint64_t operation) {
+    cut_ = true;
+    disk_.cut_at(operation);
+    return finish();
+  }
   std::string run_without() { return finish(); }
+  std::uint64_t operations() const { return disk_.operations(); }
   std::uint64_t count(Kind kind) const { return disk_.count(kind); }
   std::uint64_t file_size() const { return disk_.size(); }
 
@@ -60,6 +66,7 @@ class FaultRun {
   bool out_of_space() const { return scarce_ || fault_.error == ENOSPC; }
   // What was written may be lost, and nobody can know.
   bool sticky() const {
+    if (cut_) return disk_.lost_changes();
     const bool writes = fault_.kind == Kind::write || fault_.kind == Kind::barrier;
     return disk_.faults_hit() != 0 && !out_of_space() && writes;
   }
@@ -133,8 +140,9 @@ class FaultRun {
     disk_.clear_faults();
     disk_.lift_capacity();
     bool fails = true;
-    // Writes that were under way when the space came are told of the lack of it all the same.
-    for (int attempt = 0; attempt < 4 && fails; ++attempt) fails = co_await flush_fails(guest);
+    // Writes that were under way when the space came are told of the lack of it all the same, one by one at worst.
+    const std::size_t attempts = 4 + disk_.in_flight();
+    for (std::size_t attempt = 0; attempt < attempts && fails; ++attempt) fails = co_await flush_fails(guest);
     expect(!fails, "a flush fails although there is space again");
     expect(!disk.failure().failed(), "failure() remembers a lack of space that is over");
   }
@@ -143,6 +151,7 @@ class FaultRun {
   Profile profile_;
   SimulatedDisk::Fault fault_;
   bool scarce_ = false;
+  bool cut_ = false;
   SeededEngine engine_;
   SimulatedDisk disk_;
   History history_;
@@ -173,6 +182,7 @@ class FaultRuns {
       }
     }
     run_out_of_space(whole.file_size());
+    cut_the_way(whole.operations());
   }
 
  private:
@@ -195,6 +205,15 @@ class FaultRuns {
       const std::uint64_t capacity = size * i / steps;
       try_once(i, "capacity " + std::to_string(capacity),
                [capacity](FaultRun& run) { return run.run_within(capacity); });
+    }
+  }
+
+  // To a disk on a server, as a rule; no disk may mind.
+  void cut_the_way(std::uint64_t operations) {
+    constexpr std::uint64_t cuts = 24;
+    const std::uint64_t stride = std::max<std::uint64_t>(1, operations / cuts);
+    for (std::uint64_t k = seed_ % stride; k < operations && tally_.violations.empty(); k += stride) {
+      try_once(k, "cutting the way", [k](FaultRun& run) { return run.run_cut_at(k); });
     }
   }
 

@@ -73,6 +73,11 @@ void SimulatedDisk::grow_to(Image& image, std::uint64_t size) const {
 int SimulatedDisk::next_fault(Kind kind) {
   const std::uint64_t index = counts_[static_cast<std::size_t>(kind)]++;
   engine_.note(static_cast<std::uint64_t>(kind));
+  ++operations_;
+  if (cut()) {
+    ++faults_hit_;
+    return EIO;
+  }
   for (const Fault& fault : faults_) {
     if (fault.kind != kind || index < fault.index || (!fault.persistent && index > fault.index)) continue;
     ++faults_hit_;
@@ -108,9 +113,10 @@ void SimulatedDisk::give_space_back(std::uint64_t at, std::uint64_t length) {
 // ---- reading
 
 core::Awaitable<void> SimulatedDisk::read_at(core::FileOffset at, core::MutableBytes target) {
-  const int error = next_fault(Kind::read);
+  int error = next_fault(Kind::read);
   engine_.note(at.value);
-  auto job = [this, at, target, error] {
+  auto job = [this, at, target, &error] {
+    if (cut()) error = EIO;
     if (error == 0) read_now(at.value, target);
   };
   co_await core::run(engine_.io(), job);
@@ -172,7 +178,8 @@ core::Awaitable<void> SimulatedDisk::write_blocks(std::uint64_t at, std::shared_
   const std::uint64_t hash = hash_pieces(pieces);
   const Write write{at, bytes};
   const std::uint64_t operation = submit_write(write);
-  auto arrive = [this, operation, pieces, hash, at, error] {
+  auto arrive = [this, operation, pieces, hash, at, &error] {
+    if (cut()) error = EIO;
     if (hash_pieces(pieces) != hash) breach("memory changed while it was written at " + std::to_string(at));
     error == 0 ? complete_write(operation) : fail_write(operation);
   };
@@ -244,11 +251,16 @@ void SimulatedDisk::tell_failure(int error, const std::string& sentence) {
 
 core::Awaitable<void> SimulatedDisk::barrier() {
   if (told_failure_) breach("a barrier is begun although something has failed");
-  const int error = next_fault(Kind::barrier);
+  int error = next_fault(Kind::barrier);
   const std::uint64_t submitted = ++clock_;
-  auto job = [this, submitted, error] {
+  auto job = [this, submitted, &error] {
     if (observer_) observer_();
-    if (error == 0) apply_barrier(submitted);
+    bool takes_effect = error == 0;
+    if (takes_effect && cut()) {  // it may have been heard all the same
+      error = EIO;
+      takes_effect = engine_.random().chance(50);
+    }
+    if (takes_effect) apply_barrier(submitted);
   };
   co_await core::run(engine_.io(), job);
   if (error != 0) tell_failure(error, "a barrier fails as ordered");

@@ -8,6 +8,7 @@
 //   - The file's length and punched holes are pending operations of their own, kept or lost independently of the bytes.
 //   - Operations in flight together complete in any order; a read beside a write sees old or new, sector by sector.
 //   - Of a write that fails any subset of its sectors has reached the file.
+//   - The way to the disk may be cut for good: all that is under way then, or is begun later, fails.
 // What it need not survive: sectors torn inside (a sector is 512 bytes, or 4096 on a disk with such blocks), sectors
 // that nobody wrote changing, a barrier that lies, sectors that read back damaged.
 #pragma once
@@ -74,6 +75,8 @@ class SimulatedDisk final : public core::BlockFile {
   /// Bytes that the file system has for the file; blocks that were never written take none.
   void set_capacity(std::uint64_t bytes);
   void lift_capacity() { capacity_ = unlimited; }
+  /// The operation with this number, from 0 and of any kind, finds the way to the disk cut.
+  void cut_at(std::uint64_t operation) { cut_at_ = operation; }
   /// From now on it is a block device: of the length that it has, for good.
   void be_a_device() { device_ = true; }
   /// Somebody else writes to the file while nobody uses it; durable at once, like everything before it.
@@ -86,6 +89,10 @@ class SimulatedDisk final : public core::BlockFile {
   const std::string& misuse() const { return misuse_; }
   std::uint64_t count(Kind kind) const { return counts_[static_cast<std::size_t>(kind)]; }
   std::uint64_t faults_hit() const { return faults_hit_; }  ///< refusals for want of capacity included
+  std::uint64_t operations() const { return operations_; }  ///< of all kinds
+  bool lost_changes() const {
+    return told_failure_;
+  }  ///< a write or a barrier failed, for another reason than want of space
   std::uint64_t writes_without_space() const { return writes_without_space_; }
   std::size_t in_flight() const { return in_flight_.size(); }
   const Image& content() const { return current_; }  ///< of all that completed
@@ -95,6 +102,7 @@ class SimulatedDisk final : public core::BlockFile {
   std::size_t block_size() const override { return block_size_; }
   std::uint64_t size() const override { return current_.size(); }
   std::optional<std::uint64_t> allocated_bytes() const override;
+  std::size_t depth() const override { return device_ ? 32 : 4; }
   core::Awaitable<void> read_at(core::FileOffset at, core::MutableBytes target) override;
   using core::BlockFile::write_at;
   core::Awaitable<void> write_at(core::FileOffset at, std::span<const core::Bytes> pieces) override;
@@ -123,6 +131,7 @@ class SimulatedDisk final : public core::BlockFile {
   };
 
   int next_fault(Kind kind);
+  bool cut() const { return operations_ > cut_at_; }
   core::Awaitable<void> write_blocks(std::uint64_t at, std::shared_ptr<Image> bytes,
                                      std::span<const core::Bytes> pieces, int error);
   std::uint64_t submit_write(const Write& write);
@@ -146,6 +155,8 @@ class SimulatedDisk final : public core::BlockFile {
   std::function<void()> observer_;
   std::vector<Fault> faults_;
   std::array<std::uint64_t, 6> counts_{};
+  std::uint64_t operations_ = 0;
+  std::uint64_t cut_at_ = never;
   std::uint64_t faults_hit_ = 0;
   std::uint64_t writes_without_space_ = 0;
   std::uint64_t capacity_ = unlimited;

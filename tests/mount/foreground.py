@@ -19,7 +19,7 @@ class Foreground:
         self.case = case
         self.image = image
         self.point = point
-        self.disk = os.path.join(point, os.path.basename(image).removesuffix(".qcow2") + ".raw")
+        self.disk = os.path.join(point, harness.shown_name(image))
         self.log = case.path(f"log-{case.next_number()}")
         command = [harness.QCOWFS, "-f", *(["-o", ",".join(options)] if options else []), image, point]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, open(self.log, "ab") as log:

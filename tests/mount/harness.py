@@ -4,7 +4,8 @@ as the judge.
 QCOWFS            the program; build/release/qcowfs where it is not set
 QCOWFS_SANITIZED  set: a sanitizer build. It runs in the foreground with its log captured, a report in the log
                   fails the test, work is scaled down, and nothing is asserted about speed or memory
-QCOWFS_DOOR       "device": images that qcowfs makes are put on block devices; "file" where it is not set
+QCOWFS_DOOR       images that qcowfs makes are put on block devices ("device"), or on NBD servers ("nbd"); "file" where
+                  it is not set
 QCOWFS_TEST_DIR   where images are made; the system's temporary folder where it is not set
 CI                "true": what a test needs and the machine lacks is a failure; elsewhere a loud skip, exit 77
 """
@@ -24,6 +25,7 @@ import time
 import unittest
 
 import content
+import nbd_server
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 QCOWFS = os.path.abspath(os.environ.get("QCOWFS") or os.path.join(ROOT, "build/release/qcowfs"))
@@ -123,7 +125,7 @@ class Daemon:
         else:
             self.point = os.path.join(case.folder, f"point-{case.next_number()}")
             os.mkdir(self.point)
-            self.disk = os.path.join(self.point, os.path.basename(image).removesuffix(".qcow2") + ".raw")
+            self.disk = os.path.join(self.point, shown_name(image))
         arguments = [*extra_arguments, *(["-o", ",".join(options)] if options else []), image, self.point]
         case.addCleanup(self.clean_up)
         if SANITIZED:
@@ -137,7 +139,7 @@ class Daemon:
     def start_in_foreground(self, arguments):
         self.log = os.path.join(self.case.folder, f"log-{self.case.next_number()}")
         told, tells = os.pipe()
-        command = [QCOWFS, "-f", "-o", f"ready_fd={tells}", *arguments]
+        command = [QCOWFS, *arguments, "-f", "-o", f"ready_fd={tells}"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             pass_fds=[tells])
@@ -214,6 +216,11 @@ class Daemon:
                 self.process.wait()
 
 
+def shown_name(image):
+    """Of the disk of an image at a path or URI."""
+    return os.path.basename(image.partition("?")[0]).removesuffix(".qcow2") + ".raw"
+
+
 def read_text(path):
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
@@ -268,6 +275,7 @@ class MountCase(unittest.TestCase):
         if obstacle:
             self.lacks(obstacle)
         self.numbers = 0
+        self.files = {}
         self.folder = tempfile.mkdtemp(prefix="qcowfs-", dir=os.environ.get("QCOWFS_TEST_DIR"))
         self.addCleanup(self.remove_folder)
 
@@ -294,7 +302,17 @@ class MountCase(unittest.TestCase):
         """An image made by qcowfs: what is to be mounted."""
         image = self.path(name)
         run(QCOWFS, "create", *options, image, size)
-        return image if DOOR == "file" else self.on_device(image, DEVICE_SIZE)
+        place = image
+        if DOOR == "nbd":
+            place = nbd_server.export_file(self, image, DEVICE_SIZE)
+        elif DOOR == "device":
+            place = self.on_device(image, DEVICE_SIZE)
+        self.files[place] = image
+        return place
+
+    def file_of(self, image):
+        """The file that holds what create() has made, whatever door leads to it."""
+        return self.files[image]
 
     def on_device(self, image, size):
         """A block device of `size` bytes that begins with the image in the file."""

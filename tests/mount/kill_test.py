@@ -321,12 +321,12 @@ class Kill(KillCase):
         daemon.unmount()
         self.check_crashed(disk.image)
         self.judge_data(disk, self.read_by_qemu(disk))
-        os.unlink(disk.image)
+        os.unlink(self.file_of(disk.image))
 
     def preserve(self, image):
         """For whoever looks into it: the test's own folder does not live as long."""
         folder = tempfile.mkdtemp(prefix="qcowfs-kill-", dir=os.environ.get("QCOWFS_TEST_DIR"))
-        return shutil.copy(image, folder)
+        return shutil.copy(self.file_of(image), folder)
 
 
 class TheTestItself(KillCase):

@@ -90,10 +90,10 @@ class Bench {
   /// Clusters 100, 102, 104, 106 full and held on their way: no other write takes off.
   void occupy_all_flights(std::uint64_t cluster_size = cluster) {
     file.hold(Kind::write);
-    for (std::uint64_t i = 0; i < limits::writes_in_flight_max; ++i) {
+    for (std::uint64_t i = 0; i < file.depth(); ++i) {
       write((100 + 2 * i) * cluster_size, cluster_size);
     }
-    ASSERT_EQ(file.held(Kind::write), limits::writes_in_flight_max);
+    ASSERT_EQ(file.held(Kind::write), file.depth());
   }
 
   test::TestEngine engine;

@@ -379,12 +379,12 @@ TEST(CompressedWriteCache, AtMostAFewWritesAreInFlight) {
   for (std::uint64_t i = 0; i < 32; ++i) bench.write(2 * i * cluster, 100);
   bench.file.hold(Kind::write);
   const auto flushing = bench.start_flush();
-  EXPECT_EQ(bench.file.held(Kind::write), limits::writes_in_flight_max);
+  EXPECT_EQ(bench.file.held(Kind::write), bench.file.depth());
   bench.release_one();
-  EXPECT_EQ(bench.file.held(Kind::write), limits::writes_in_flight_max);
+  EXPECT_EQ(bench.file.held(Kind::write), bench.file.depth());
   bench.release();
   flushing.get();
-  EXPECT_EQ(bench.file.running_writes_max(), limits::writes_in_flight_max);
+  EXPECT_EQ(bench.file.running_writes_max(), bench.file.depth());
 }
 
 TEST(CompressedWriteCache, AdjacentClustersBecomeOneWriteOfAMegabyte) {
@@ -396,7 +396,7 @@ TEST(CompressedWriteCache, AdjacentClustersBecomeOneWriteOfAMegabyte) {
   bench.write(30 * size, size);
   bench.release();
   std::vector<Operation> writes = bench.writes();
-  writes.erase(writes.begin(), writes.begin() + limits::writes_in_flight_max);
+  writes.erase(writes.begin(), writes.begin() + bench.file.depth());
   ASSERT_EQ(writes.size(), 3u);
   EXPECT_EQ(writes[0].at, 0u);
   EXPECT_EQ(writes[0].length, 1024 * kib);
@@ -650,7 +650,7 @@ TEST(CompressedWriteCache, AFlushDoesNotWaitForWhatWasDiscarded) {
   bench.start_discard(0).get();
   bench.release();
   EXPECT_TRUE(flushing.done());
-  EXPECT_EQ(bench.writes().size(), limits::writes_in_flight_max);
+  EXPECT_EQ(bench.writes().size(), bench.file.depth());
 }
 
 TEST(CompressedWriteCache, ADiscardedClusterMayBeFilledAnew) {

@@ -1,0 +1,153 @@
+#include "core/read_ahead.h"
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <cstring>
+#include <utility>
+
+#include "core/alignment.h"
+#include "core/error.h"
+
+namespace core {
+namespace {
+
+constexpr std::uint64_t slack = 2 << 20;  // by which reads that are under way together may come out of order
+constexpr std::uint64_t run_min = 128 << 10;
+constexpr std::uint64_t recent_reads = 64;
+
+std::uint64_t distance(std::uint64_t one, std::uint64_t other) { return std::max(one, other) - std::min(one, other); }
+
+}  // namespace
+
+struct ReadAhead::Chunk {
+  explicit Chunk(std::uint64_t its_number) : number(its_number), bytes(chunk_bytes) {}
+  std::uint64_t number;
+  Buffer bytes;
+  bool come = false;
+  bool failed = false;
+  WaitList waiting;
+};
+
+// What was read ahead before or beside it is no longer what is there.
+class ReadAhead::Change {
+ public:
+  Change(ReadAhead& file, std::uint64_t at, std::uint64_t end) : file_(file), at_(at), end_(end) {
+    file_.forget(at_, end_);
+  }
+  Change(const Change&) = delete;
+  Change& operator=(const Change&) = delete;
+  ~Change() { file_.forget(at_, end_); }
+
+ private:
+  ReadAhead& file_;
+  std::uint64_t at_;
+  std::uint64_t end_;
+};
+
+void ReadAhead::forget(std::uint64_t at, std::uint64_t end) {
+  chunks_.erase(chunks_.lower_bound(at / chunk_bytes), chunks_.lower_bound(divide_up(end, chunk_bytes)));
+}
+
+std::shared_ptr<ReadAhead::Chunk> ReadAhead::find(std::uint64_t at) const {
+  const auto found = chunks_.find(at / chunk_bytes);
+  return found == chunks_.end() || found->second->failed ? nullptr : found->second;
+}
+
+// The one that goes on there, or a new one in place of that which has read nothing for longest.
+ReadAhead::Reader& ReadAhead::reader_at(std::uint64_t at) {
+  for (Reader& reader : readers_) {
+    if (reader.used != 0 && distance(reader.end, at) <= slack) return reader;
+  }
+  Reader& oldest = *std::min_element(readers_.begin(), readers_.end(),
+                                     [](const Reader& one, const Reader& other) { return one.used < other.used; });
+  oldest.end = at;
+  oldest.run = 0;
+  return oldest;
+}
+
+void ReadAhead::follow(std::uint64_t at, std::uint64_t length) {
+  Reader& reader = reader_at(at);
+  reader.used = ++reads_;
+  if (at + length <= reader.end) return;
+  reader.end = at + length;
+  reader.run += length;
+  if (reader.run < run_min) return;
+  const auto is_active = [this](const Reader& other) {
+    return other.run >= run_min && reads_ - other.used < recent_reads;
+  };
+  const auto active = static_cast<std::uint64_t>(std::count_if(readers_.begin(), readers_.end(), is_active));
+  read_ahead(reader.end, reader.end + std::min(reader.run, window_bytes / active));
+}
+
+void ReadAhead::read_ahead(std::uint64_t from, std::uint64_t to) {
+  const std::uint64_t last = divide_up(std::min(to, file_->size()), chunk_bytes);
+  for (std::uint64_t number = divide_up(from, chunk_bytes); number < last; ++number) {
+    std::shared_ptr<Chunk>& slot = chunks_[number];
+    if (slot) continue;
+    slot = std::make_shared<Chunk>(number);
+    kept_.push_back(slot);
+    boost::asio::co_spawn(engine_.executor(), load(file_, slot), Supervised{"read-ahead"});
+  }
+  while (kept_.size() > kept_bytes_max / chunk_bytes) {
+    const auto found = chunks_.find(kept_.front()->number);
+    if (found != chunks_.end() && found->second == kept_.front()) chunks_.erase(found);
+    kept_.pop_front();
+  }
+}
+
+Awaitable<void> ReadAhead::load(std::shared_ptr<BlockFile> file, std::shared_ptr<Chunk> chunk) {
+  try {
+    co_await file->read_at(FileOffset{chunk->number * chunk_bytes}, chunk->bytes.span());
+  } catch (const Error&) {
+    chunk->failed = true;
+  }
+  chunk->come = true;
+  chunk->waiting.wake_all();
+}
+
+Awaitable<void> ReadAhead::read_part(std::shared_ptr<Chunk> chunk, FileOffset at, MutableBytes target) {
+  if (chunk) {
+    while (!chunk->come) co_await chunk->waiting.wait();
+    if (!chunk->failed) {
+      std::memcpy(target.data(), chunk->bytes.data() + at.value % chunk_bytes, target.size());
+      co_return;
+    }
+  }
+  co_await file_->read_at(at, target);
+}
+
+Awaitable<void> ReadAhead::read_at(FileOffset at, MutableBytes target) {
+  // What is asked for goes first.
+  TaskGroup parts(engine_.executor());
+  const FileOffset begin = at;
+  const std::uint64_t length = target.size();
+  while (!target.empty()) {
+    const std::shared_ptr<Chunk> chunk = find(at.value);
+    std::uint64_t end = align_down(at.value, chunk_bytes) + chunk_bytes;
+    const std::uint64_t whole = at.value + target.size();
+    while (!chunk && end < whole && !find(end)) end += chunk_bytes;
+    const MutableBytes part = target.first(static_cast<std::size_t>(std::min(end, whole) - at.value));
+    parts.spawn(read_part(chunk, at, part));
+    at = at + part.size();
+    target = target.subspan(part.size());
+  }
+  follow(begin.value, length);
+  co_await parts.join();
+}
+
+Awaitable<void> ReadAhead::write_at(FileOffset at, std::span<const Bytes> pieces) {
+  const Change change(*this, at.value, at.value + total_size(pieces));
+  co_await file_->write_at(at, pieces);
+}
+
+Awaitable<void> ReadAhead::truncate(std::uint64_t size) {
+  const Change change(*this, size, std::max(size, file_->size()));
+  co_await file_->truncate(size);
+}
+
+Awaitable<bool> ReadAhead::punch(FileOffset at, std::uint64_t length) {
+  const Change change(*this, at.value, at.value + length);
+  co_return co_await file_->punch(at, length);
+}
+
+}  // namespace core

@@ -1,0 +1,61 @@
+"""NBD servers on this machine, each for one test: nbdkit, with whatever plugin and filters, and qemu-nbd."""
+
+import os
+import signal
+import subprocess
+
+import harness
+
+
+class Server:
+    """A server that listens on a socket in the test's folder, until it is killed or the test ends."""
+
+    def __init__(self, case, command, socket, export, scheme="nbd", query=""):
+        self.socket = socket
+        self.log = case.path(f"server-{case.next_number()}.log")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log)
+        self.uri = f"{scheme}+unix:///{export}?socket={socket}{query}"
+        case.addCleanup(self.kill)
+        harness.wait_for(lambda: os.path.exists(socket) or self.process.poll() is not None, 20)
+        case.assertIsNone(self.process.poll(), harness.read_text(self.log))
+
+    def kill(self):
+        """At any moment, with whatever it has not written yet."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        """Everybody is served to the end."""
+        self.process.terminate()
+        self.process.wait(60)
+
+    def stall(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+
+def nbdkit(case, *words, export="", options=(), **how):
+    """`words` are the plugin, with filters before and parameters behind it; `options` nbdkit's own."""
+    socket = case.path(f"nbd-{case.next_number()}.sock")
+    command = ["nbdkit", "--foreground", "--exit-with-parent", "--newstyle", "--threads", 16, "--unix", socket,
+               *options, *words]
+    return Server(case, command, socket, export, **how)
+
+
+def qemu_nbd(case, image, *options, export=""):
+    """Of the bytes of the image file, as they are."""
+    socket = case.path(f"nbd-{case.next_number()}.sock")
+    command = ["qemu-nbd", "--format=raw", "--persistent", f"--socket={socket}", f"--export-name={export}", *options,
+               image]
+    return Server(case, command, socket, export)
+
+
+def export_file(case, path, size):
+    """The URI of an export of `size` bytes that begins with the image in the file, and is named like it."""
+    os.truncate(path, size)
+    return nbdkit(case, "file", path, export=os.path.basename(path)).uri
