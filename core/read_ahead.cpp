@@ -11,8 +11,6 @@
 namespace core {
 namespace {
 
-constexpr std::uint64_t slack = 2 << 20;  // by which reads that are under way together may come out of order
-constexpr std::uint64_t run_min = 128 << 10;
 constexpr std::uint64_t recent_reads = 64;
 
 std::uint64_t distance(std::uint64_t one, std::uint64_t other) { return std::max(one, other) - std::min(one, other); }
@@ -20,7 +18,7 @@ std::uint64_t distance(std::uint64_t one, std::uint64_t other) { return std::max
 }  // namespace
 
 struct ReadAhead::Chunk {
-  explicit Chunk(std::uint64_t its_number) : number(its_number), bytes(chunk_bytes) {}
+  Chunk(std::uint64_t its_number, std::uint64_t size) : number(its_number), bytes(size) {}
   std::uint64_t number;
   Buffer bytes;
   bool come = false;
@@ -28,12 +26,11 @@ struct ReadAhead::Chunk {
   WaitList waiting;
 };
 
-// What was read ahead before or beside it is no longer what is there.
+// While one is under way, a read may show what was there before. When it is over, nothing may that was read ahead before
+// or beside it.
 class ReadAhead::Change {
  public:
-  Change(ReadAhead& file, std::uint64_t at, std::uint64_t end) : file_(file), at_(at), end_(end) {
-    file_.forget(at_, end_);
-  }
+  Change(ReadAhead& file, std::uint64_t at, std::uint64_t end) : file_(file), at_(at), end_(end) {}
   Change(const Change&) = delete;
   Change& operator=(const Change&) = delete;
   ~Change() { file_.forget(at_, end_); }
@@ -45,18 +42,18 @@ class ReadAhead::Change {
 };
 
 void ReadAhead::forget(std::uint64_t at, std::uint64_t end) {
-  chunks_.erase(chunks_.lower_bound(at / chunk_bytes), chunks_.lower_bound(divide_up(end, chunk_bytes)));
+  chunks_.erase(chunks_.lower_bound(at / sizes_.chunk), chunks_.lower_bound(divide_up(end, sizes_.chunk)));
 }
 
 std::shared_ptr<ReadAhead::Chunk> ReadAhead::find(std::uint64_t at) const {
-  const auto found = chunks_.find(at / chunk_bytes);
+  const auto found = chunks_.find(at / sizes_.chunk);
   return found == chunks_.end() || found->second->failed ? nullptr : found->second;
 }
 
 // The one that goes on there, or a new one in place of that which has read nothing for longest.
 ReadAhead::Reader& ReadAhead::reader_at(std::uint64_t at) {
   for (Reader& reader : readers_) {
-    if (reader.used != 0 && distance(reader.end, at) <= slack) return reader;
+    if (reader.used != 0 && distance(reader.end, at) <= sizes_.slack) return reader;
   }
   Reader& oldest = *std::min_element(readers_.begin(), readers_.end(),
                                      [](const Reader& one, const Reader& other) { return one.used < other.used; });
@@ -71,24 +68,24 @@ void ReadAhead::follow(std::uint64_t at, std::uint64_t length) {
   if (at + length <= reader.end) return;
   reader.end = at + length;
   reader.run += length;
-  if (reader.run < run_min) return;
+  if (reader.run < sizes_.run) return;
   const auto is_active = [this](const Reader& other) {
-    return other.run >= run_min && reads_ - other.used < recent_reads;
+    return other.run >= sizes_.run && reads_ - other.used < recent_reads;
   };
   const auto active = static_cast<std::uint64_t>(std::count_if(readers_.begin(), readers_.end(), is_active));
-  read_ahead(reader.end, reader.end + std::min(reader.run, window_bytes / active));
+  read_ahead(reader.end, reader.end + std::min(reader.run, sizes_.window / active));
 }
 
 void ReadAhead::read_ahead(std::uint64_t from, std::uint64_t to) {
-  const std::uint64_t last = divide_up(std::min(to, file_->size()), chunk_bytes);
-  for (std::uint64_t number = divide_up(from, chunk_bytes); number < last; ++number) {
+  const std::uint64_t last = divide_up(std::min(to, file_->size()), sizes_.chunk);
+  for (std::uint64_t number = divide_up(from, sizes_.chunk); number < last; ++number) {
     std::shared_ptr<Chunk>& slot = chunks_[number];
     if (slot) continue;
-    slot = std::make_shared<Chunk>(number);
+    slot = std::make_shared<Chunk>(number, sizes_.chunk);
     kept_.push_back(slot);
     boost::asio::co_spawn(engine_.executor(), load(file_, slot), Supervised{"read-ahead"});
   }
-  while (kept_.size() > kept_bytes_max / chunk_bytes) {
+  while (kept_.size() > sizes_.kept / sizes_.chunk) {
     const auto found = chunks_.find(kept_.front()->number);
     if (found != chunks_.end() && found->second == kept_.front()) chunks_.erase(found);
     kept_.pop_front();
@@ -97,7 +94,7 @@ void ReadAhead::read_ahead(std::uint64_t from, std::uint64_t to) {
 
 Awaitable<void> ReadAhead::load(std::shared_ptr<BlockFile> file, std::shared_ptr<Chunk> chunk) {
   try {
-    co_await file->read_at(FileOffset{chunk->number * chunk_bytes}, chunk->bytes.span());
+    co_await file->read_at(FileOffset{chunk->number * chunk->bytes.size()}, chunk->bytes.span());
   } catch (const Error&) {
     chunk->failed = true;
   }
@@ -109,7 +106,7 @@ Awaitable<void> ReadAhead::read_part(std::shared_ptr<Chunk> chunk, FileOffset at
   if (chunk) {
     while (!chunk->come) co_await chunk->waiting.wait();
     if (!chunk->failed) {
-      std::memcpy(target.data(), chunk->bytes.data() + at.value % chunk_bytes, target.size());
+      std::memcpy(target.data(), chunk->bytes.data() + at.value % chunk->bytes.size(), target.size());
       co_return;
     }
   }
@@ -123,9 +120,9 @@ Awaitable<void> ReadAhead::read_at(FileOffset at, MutableBytes target) {
   const std::uint64_t length = target.size();
   while (!target.empty()) {
     const std::shared_ptr<Chunk> chunk = find(at.value);
-    std::uint64_t end = align_down(at.value, chunk_bytes) + chunk_bytes;
+    std::uint64_t end = align_down(at.value, sizes_.chunk) + sizes_.chunk;
     const std::uint64_t whole = at.value + target.size();
-    while (!chunk && end < whole && !find(end)) end += chunk_bytes;
+    while (!chunk && end < whole && !find(end)) end += sizes_.chunk;
     const MutableBytes part = target.first(static_cast<std::size_t>(std::min(end, whole) - at.value));
     parts.spawn(read_part(chunk, at, part));
     at = at + part.size();

@@ -18,16 +18,21 @@ namespace core {
 /// is kept until it is old, or until somebody changes the file there: nobody is served bytes that a write which has
 /// completed has replaced. What cannot be read ahead is read again when it is asked for, and the error told then.
 ///
-/// Memory     kept_bytes_max.
-/// Ownership  It owns the file, which lives on until the last of what was read ahead has come.
+/// Memory     Sizes::kept.
+/// Ownership  The file lives until the last of what was read ahead has come.
 /// Errors, threads  As of the file below.
 class ReadAhead final : public BlockFile {
  public:
-  static constexpr std::uint64_t chunk_bytes = 256 << 10;    ///< read at once
-  static constexpr std::uint64_t window_bytes = 8 << 20;     ///< ahead, for all readers together
-  static constexpr std::uint64_t kept_bytes_max = 16 << 20;  ///< on the way, and come
+  struct Sizes {
+    std::uint64_t chunk = 256 << 10;  ///< read at once; a power of two
+    std::uint64_t window = 8 << 20;   ///< ahead, for all readers together
+    std::uint64_t kept = 16 << 20;    ///< on the way, and come
+    std::uint64_t slack = 2 << 20;    ///< by which reads that are under way together may come out of order
+    std::uint64_t run = 128 << 10;    ///< what reads less than this in order is no reader to follow
+  };
 
-  ReadAhead(Engine& engine, std::unique_ptr<BlockFile> file) : engine_(engine), file_(std::move(file)) {}
+  ReadAhead(Engine& engine, std::shared_ptr<BlockFile> file, Sizes sizes)
+      : engine_(engine), file_(std::move(file)), sizes_(sizes) {}
 
   std::size_t block_size() const override { return file_->block_size(); }
   std::uint64_t size() const override { return file_->size(); }
@@ -61,6 +66,7 @@ class ReadAhead final : public BlockFile {
 
   Engine& engine_;
   std::shared_ptr<BlockFile> file_;
+  Sizes sizes_;
   std::array<Reader, 8> readers_;
   std::uint64_t reads_ = 0;
   std::map<std::uint64_t, std::shared_ptr<Chunk>> chunks_;  ///< by number; those that may be served

@@ -31,7 +31,7 @@ Buffer gathered(std::span<const Bytes> pieces, std::uint64_t length) {
 NbdExport open_nbd_export(Engine& engine, const std::string& uri, Access access, std::chrono::seconds timeout) {
   auto file = std::make_unique<NbdFile>(engine, uri, access, timeout);
   std::string name = file->export_name();
-  return {std::make_unique<ReadAhead>(engine, std::move(file)), std::move(name)};
+  return {std::make_unique<ReadAhead>(engine, std::move(file), ReadAhead::Sizes{}), std::move(name)};
 }
 
 NbdFile::NbdFile(Engine& engine, const std::string& uri, Access access, std::chrono::milliseconds timeout)

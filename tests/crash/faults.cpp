@@ -85,9 +85,10 @@ class FaultRun {
   }
 
   core::Awaitable<void> live() {
+    const std::shared_ptr<core::BlockFile> file = disk_.opened();
     std::unique_ptr<core::GuestDisk> disk;
     try {
-      disk = co_await qcow2::open_image(engine_, disk_, profile_.open);
+      disk = co_await qcow2::open_image(engine_, *file, profile_.open);
     } catch (const std::exception& error) {
       expect(disk_.faults_hit() != 0, "does not open");
       co_return;

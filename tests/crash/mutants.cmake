@@ -347,3 +347,10 @@ add_mutant(moved_block_named_early qcow2/host/refcounts.cpp
 set(MUTANT_ARGUMENTS "--seeds 380:12000 ${MUTANT_RARE}")
 add_mutant(moved_table_forgets qcow2/map/guest_map.cpp "a table is copied without what the batch before changes in it"
 "      if (is_sole_table(latest)) store_layer(naming_, index, content.span());\n" "")
+
+# ---- what is read ahead of the image
+
+set(MUTANT_ARGUMENTS "--seeds 1:1500 ${MUTANT_USUAL}")
+add_mutant(read_ahead_beside_write core/read_ahead.cpp "what was read ahead beside a write is served when that is done"
+"  ~Change() { file_.forget(at_, end_); }" "  ~Change() = default;"
+"at_(at), end_(end) {}" "at_(at), end_(end) { file_.forget(at_, end_); }")

@@ -27,9 +27,10 @@ bool drive(SeededEngine& engine, core::Awaitable<void> task) {
 }
 
 core::Awaitable<void> Session::use(qcow2::ImageOptions options, Habits habits, std::uint64_t seed, Outcome& outcome) {
+  const std::shared_ptr<core::BlockFile> file = disk_.opened();
   std::unique_ptr<core::GuestDisk> disk;
   try {
-    disk = co_await qcow2::open_image(engine_, disk_, options);
+    disk = co_await qcow2::open_image(engine_, *file, options);
   } catch (const std::exception& error) {
     outcome.failure = core::describe(error);
     co_return;

@@ -7,6 +7,7 @@
 
 #include "core/alignment.h"
 #include "core/error.h"
+#include "core/read_ahead.h"
 #include "tests/crash/content_hash.h"
 
 namespace crash {
@@ -32,6 +33,15 @@ SimulatedDisk::SimulatedDisk(SeededEngine& engine, std::size_t block_size, std::
       durable_size_(durable_.size()),
       current_(durable_) {
   durable_.resize(core::align_up(durable_.size(), 4096));
+}
+
+std::shared_ptr<core::BlockFile> SimulatedDisk::opened() {
+  const std::shared_ptr<core::BlockFile> borrowed(this, [](core::BlockFile*) {});
+  if (!device_) return borrowed;
+  // To match disks that are some hundred kilobytes small.
+  const core::ReadAhead::Sizes sizes{
+      .chunk = 4096, .window = 32 << 10, .kept = 64 << 10, .slack = 32 << 10, .run = 4096};
+  return std::make_shared<core::ReadAhead>(engine_, borrowed, sizes);
 }
 
 void SimulatedDisk::set_capacity(std::uint64_t bytes) {

@@ -82,6 +82,10 @@ class SimulatedDisk final : public core::BlockFile {
   /// Somebody else writes to the file while nobody uses it; durable at once, like everything before it.
   void change_durably(std::uint64_t at, core::Bytes bytes);
 
+  /// The disk as the image gets it: a device is far away, so that some of what is read was read ahead. Borrows the
+  /// disk.
+  std::shared_ptr<core::BlockFile> opened();
+
   // ---- what happened
 
   PendingState pending();

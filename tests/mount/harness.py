@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.parse
 
 import content
 import nbd_server
@@ -218,7 +219,9 @@ class Daemon:
 
 def shown_name(image):
     """Of the disk of an image at a path or URI."""
-    return os.path.basename(image.partition("?")[0]).removesuffix(".qcow2") + ".raw"
+    if "://" in image:
+        image = urllib.parse.unquote(image.partition("?")[0])
+    return (os.path.basename(image) or "disk").removesuffix(".qcow2") + ".raw"
 
 
 def read_text(path):

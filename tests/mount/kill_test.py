@@ -74,6 +74,7 @@ class Writers:
         self.direct_fd = os.open(path, os.O_RDWR | os.O_DIRECT)
         self.path = path
         bodies = [self.write_in_turn, self.write_in_turn, self.write_in_batches]
+        self.writing = len(bodies)
         if compacting:
             bodies.append(self.compact_again_and_again)
         self.threads = [threading.Thread(target=self.live, args=[body, random.Random(source.random())])

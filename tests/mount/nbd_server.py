@@ -10,15 +10,16 @@ import harness
 class Server:
     """A server that listens on a socket in the test's folder, until it is killed or the test ends."""
 
-    def __init__(self, case, command, socket, export, scheme="nbd", query=""):
+    def __init__(self, case, command, socket, export, scheme="nbd", user="", query=""):
         self.socket = socket
         self.log = case.path(f"server-{case.next_number()}.log")
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log)
-        self.uri = f"{scheme}+unix:///{export}?socket={socket}{query}"
+        self.uri = f"{scheme}+unix://{user + '@' if user else ''}/{export}?socket={socket}{query}"
         case.addCleanup(self.kill)
-        harness.wait_for(lambda: os.path.exists(socket) or self.process.poll() is not None, 20)
+        listens = os.path.exists if "--unix" in command or f"--socket={socket}" in command else lambda _: True
+        harness.wait_for(lambda: listens(socket) or self.process.poll() is not None, 20)
         case.assertIsNone(self.process.poll(), harness.read_text(self.log))
 
     def kill(self):
@@ -42,8 +43,8 @@ class Server:
 def nbdkit(case, *words, export="", options=(), **how):
     """`words` are the plugin, with filters before and parameters behind it; `options` nbdkit's own."""
     socket = case.path(f"nbd-{case.next_number()}.sock")
-    command = ["nbdkit", "--foreground", "--exit-with-parent", "--newstyle", "--threads", 16, "--unix", socket,
-               *options, *words]
+    door = [] if "--port" in options else ["--unix", socket]
+    command = ["nbdkit", "--foreground", "--exit-with-parent", "--newstyle", "--threads", 16, *door, *options, *words]
     return Server(case, command, socket, export, **how)
 
 
