@@ -23,11 +23,12 @@ struct ReadAhead::Chunk {
   Buffer bytes;
   bool come = false;
   bool failed = false;
+  std::uint64_t served = 0;  ///< bytes
   WaitList waiting;
 };
 
-// While one is under way, a read may show what was there before. When it is over, nothing may that was read ahead before
-// or beside it.
+// While one is under way, a read may show what was there before. When it is over, nothing may that was read ahead
+// before or beside it.
 class ReadAhead::Change {
  public:
   Change(ReadAhead& file, std::uint64_t at, std::uint64_t end) : file_(file), at_(at), end_(end) {}
@@ -50,46 +51,57 @@ std::shared_ptr<ReadAhead::Chunk> ReadAhead::find(std::uint64_t at) const {
   return found == chunks_.end() || found->second->failed ? nullptr : found->second;
 }
 
-// The one that goes on there, or a new one in place of that which has read nothing for longest.
-ReadAhead::Reader& ReadAhead::reader_at(std::uint64_t at) {
+ReadAhead::Reader* ReadAhead::reader_at(std::uint64_t at) {
   for (Reader& reader : readers_) {
-    if (reader.used != 0 && distance(reader.end, at) <= sizes_.slack) return reader;
+    if (reader.used != 0 && distance(reader.end, at) <= sizes_.slack) return &reader;
   }
-  Reader& oldest = *std::min_element(readers_.begin(), readers_.end(),
-                                     [](const Reader& one, const Reader& other) { return one.used < other.used; });
-  oldest.end = at;
-  oldest.run = 0;
-  return oldest;
+  return nullptr;
 }
 
 void ReadAhead::follow(std::uint64_t at, std::uint64_t length) {
-  Reader& reader = reader_at(at);
-  reader.used = ++reads_;
-  if (at + length <= reader.end) return;
-  reader.end = at + length;
-  reader.run += length;
-  if (reader.run < sizes_.run) return;
-  const auto is_active = [this](const Reader& other) {
-    return other.run >= sizes_.run && reads_ - other.used < recent_reads;
+  ++reads_;
+  Reader* const reader = reader_at(at);
+  if (reader == nullptr) {
+    const auto read_earlier = [](const Reader& one, const Reader& other) { return one.used < other.used; };
+    *std::min_element(readers_.begin(), readers_.end(), read_earlier) = {at + length, 0, reads_};
+    return;
+  }
+  reader->used = reads_;
+  if (at + length <= reader->end) return;
+  reader->end = at + length;
+  reader->run += length;
+  if (reader->run >= sizes_.run) read_ahead(reader->end, reader->end + std::min(reader->run, share_of_window()));
+}
+
+// Those share it that have read long enough to want much of it, and still do.
+std::uint64_t ReadAhead::share_of_window() const {
+  const auto wants_much = [this](const Reader& reader) {
+    return reader.run >= sizes_.window / 2 && reads_ - reader.used < recent_reads;
   };
-  const auto active = static_cast<std::uint64_t>(std::count_if(readers_.begin(), readers_.end(), is_active));
-  read_ahead(reader.end, reader.end + std::min(reader.run, sizes_.window / active));
+  const auto sharing = std::count_if(readers_.begin(), readers_.end(), wants_much);
+  return sizes_.window / static_cast<std::uint64_t>(std::max<std::ptrdiff_t>(1, sharing));
 }
 
 void ReadAhead::read_ahead(std::uint64_t from, std::uint64_t to) {
   const std::uint64_t last = divide_up(std::min(to, file_->size()), sizes_.chunk);
-  for (std::uint64_t number = divide_up(from, sizes_.chunk); number < last; ++number) {
+  for (std::uint64_t number = from / sizes_.chunk; number < last; ++number) {
     std::shared_ptr<Chunk>& slot = chunks_[number];
     if (slot) continue;
     slot = std::make_shared<Chunk>(number, sizes_.chunk);
     kept_.push_back(slot);
     boost::asio::co_spawn(engine_.executor(), load(file_, slot), Supervised{"read-ahead"});
   }
-  while (kept_.size() > sizes_.kept / sizes_.chunk) {
-    const auto found = chunks_.find(kept_.front()->number);
-    if (found != chunks_.end() && found->second == kept_.front()) chunks_.erase(found);
-    kept_.pop_front();
-  }
+  while (kept_.size() > sizes_.kept / sizes_.chunk) drop_one();
+}
+
+// What has been read to its end goes first. So a table stays of which a long reader needs a little now and then.
+void ReadAhead::drop_one() {
+  const auto is_used_up = [this](const std::shared_ptr<Chunk>& chunk) { return chunk->served >= sizes_.chunk; };
+  auto place = std::find_if(kept_.begin(), kept_.end(), is_used_up);
+  if (place == kept_.end()) place = kept_.begin();
+  const auto found = chunks_.find((*place)->number);
+  if (found != chunks_.end() && found->second == *place) chunks_.erase(found);
+  kept_.erase(place);
 }
 
 Awaitable<void> ReadAhead::load(std::shared_ptr<BlockFile> file, std::shared_ptr<Chunk> chunk) {
@@ -106,6 +118,7 @@ Awaitable<void> ReadAhead::read_part(std::shared_ptr<Chunk> chunk, FileOffset at
   if (chunk) {
     while (!chunk->come) co_await chunk->waiting.wait();
     if (!chunk->failed) {
+      chunk->served += target.size();
       std::memcpy(target.data(), chunk->bytes.data() + at.value % chunk->bytes.size(), target.size());
       co_return;
     }

@@ -15,8 +15,9 @@
 namespace core {
 
 /// Follows a few readers, and reads ahead of each as far as that has read in order, within a window. What is read ahead
-/// is kept until it is old, or until somebody changes the file there: nobody is served bytes that a write which has
-/// completed has replaced. What cannot be read ahead is read again when it is asked for, and the error told then.
+/// is kept until it has been read or is old, or until somebody changes the file there: nobody is served bytes that a
+/// write which has completed has replaced. What cannot be read ahead is read again when it is asked for, and the error
+/// told then.
 ///
 /// Memory     Sizes::kept.
 /// Ownership  The file lives until the last of what was read ahead has come.
@@ -28,7 +29,7 @@ class ReadAhead final : public BlockFile {
     std::uint64_t window = 8 << 20;   ///< ahead, for all readers together
     std::uint64_t kept = 16 << 20;    ///< on the way, and come
     std::uint64_t slack = 2 << 20;    ///< by which reads that are under way together may come out of order
-    std::uint64_t run = 128 << 10;    ///< what reads less than this in order is no reader to follow
+    std::uint64_t run = 8 << 10;      ///< who has read less than this in order is not followed
   };
 
   ReadAhead(Engine& engine, std::shared_ptr<BlockFile> file, Sizes sizes)
@@ -51,14 +52,16 @@ class ReadAhead final : public BlockFile {
   struct Chunk;
   struct Reader {
     std::uint64_t end = 0;   ///< where it will read next
-    std::uint64_t run = 0;   ///< bytes that it has read in order
+    std::uint64_t run = 0;   ///< bytes that it has read in order, after the first read
     std::uint64_t used = 0;  ///< when
   };
   class Change;
 
-  Reader& reader_at(std::uint64_t at);
+  Reader* reader_at(std::uint64_t at);
+  std::uint64_t share_of_window() const;
   void follow(std::uint64_t at, std::uint64_t length);
   void read_ahead(std::uint64_t from, std::uint64_t to);
+  void drop_one();
   void forget(std::uint64_t at, std::uint64_t end);
   std::shared_ptr<Chunk> find(std::uint64_t at) const;
   Awaitable<void> read_part(std::shared_ptr<Chunk> chunk, FileOffset at, MutableBytes target);

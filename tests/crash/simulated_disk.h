@@ -106,7 +106,7 @@ class SimulatedDisk final : public core::BlockFile {
   std::size_t block_size() const override { return block_size_; }
   std::uint64_t size() const override { return current_.size(); }
   std::optional<std::uint64_t> allocated_bytes() const override;
-  std::size_t depth() const override { return device_ ? 32 : 4; }
+  std::size_t depth() const override { return device_ ? 64 : 4; }
   core::Awaitable<void> read_at(core::FileOffset at, core::MutableBytes target) override;
   using core::BlockFile::write_at;
   core::Awaitable<void> write_at(core::FileOffset at, std::span<const core::Bytes> pieces) override;

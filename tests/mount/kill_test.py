@@ -28,7 +28,7 @@ import history
 from harness import KiB, MiB, QCOWFS, run, scaled
 from history import SECTOR
 
-ROUNDS = int(os.environ.get("QCOWFS_KILL_ROUNDS") or scaled(200, 24))
+ROUNDS = int(os.environ.get("QCOWFS_KILL_ROUNDS") or scaled(200 if harness.DOOR == "file" else 60, 24))
 ROUNDS_PER_IMAGE = scaled(25, 6)
 SEED = int(os.environ.get("QCOWFS_SEED") or random.SystemRandom().randrange(1 << 32))
 GEOMETRIES = [  # cluster size, compression, disk size
