@@ -1,17 +1,22 @@
 // Claim   Whatever is done to the disk, in whatever order, it reads as a plain array of bytes would that the same was
 //         done to; and after every remount QEMU finds the image clean, without leaks, and reads the same bytes.
 // Method  Seeded random operations on a real file with real threads, each mirrored in memory. A failing run prints its
-//         seed; QCOWFS_SEED repeats it, QCOWFS_OPERATIONS sets how many (default 10000 each).
+//         seed; QCOWFS_SEED repeats it, QCOWFS_OPERATIONS sets how many (default 10000 each). QCOWFS_DOOR=nbd: a
+//         server has the file.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <future>
+#include <optional>
 #include <random>
+#include <string_view>
 
 #include "core/alignment.h"
 #include "qcow2/create.h"
 #include "tests/support/image_session.h"
+#include "tests/support/nbd_server.h"
 
 namespace {
 
@@ -34,10 +39,12 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
   return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
+constexpr std::uint64_t export_bytes = 1 << 30;
+
 class Model {
  public:
   Model(const Shape& shape, std::uint64_t seed) : shape_(shape), random_(seed), twin_(shape.disk_size) {
-    image_ = folder_.file("image.qcow2");
+    way_ = image_ = folder_.file("image.qcow2");
     qcow2::CreateOptions options;
     options.size = shape.disk_size;
     options.cluster_size = shape.cluster_size;
@@ -45,6 +52,8 @@ class Model {
     options.refcount_bits = shape.refcount_bits;
     options.extended_l2 = shape.extended_l2;
     qcow2::create_image(image_, options);
+    const char* const door = std::getenv("QCOWFS_DOOR");
+    if (door != nullptr && std::string_view(door) == "nbd") serve();
     mount();
   }
 
@@ -105,6 +114,12 @@ class Model {
     return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random_);
   }
 
+  void serve() {
+    std::filesystem::resize_file(image_, export_bytes);
+    server_.emplace(image_);
+    way_ = server_->uri();
+  }
+
   void mount() {
     qcow2::ImageOptions options;
     options.cache_size = below(2) == 0 ? 4 << 20 : 96 << 20;
@@ -112,7 +127,7 @@ class Model {
     options.clean = below(2) == 0 ? qcow2::Cleaning::on : qcow2::Cleaning::idle;
     options.clean_from = 64 << 10;
     options.level = static_cast<int>(below(8) == 0 ? 4 : 1 + below(3));  // 4 is the first of the slow compressor
-    session_ = std::make_unique<test::ImageSession>(image_, options, 1 + below(3));
+    session_ = std::make_unique<test::ImageSession>(way_, options, 1 + below(3));
     ASSERT_EQ(session_->disk().size(), twin_.size());
   }
 
@@ -215,6 +230,8 @@ class Model {
   Bytes twin_;
   test::TemporaryFolder folder_;
   std::string image_;
+  std::optional<test::NbdServer> server_;
+  std::string way_;  ///< to the image
   std::unique_ptr<test::ImageSession> session_;
 };
 

@@ -40,6 +40,13 @@ class ServedCase(harness.MountCase):
     def served(self, *words, **how):
         return nbd_server.nbdkit(self, *words, **how)
 
+    def served_by_tls(self, path):
+        keys = self.path("keys")
+        with open(keys, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write("somebody:" + "5a" * 32 + "\n")
+        return self.served("file", path, options=("--tls=require", f"--tls-psk={keys}"), export="disk.qcow2",
+                           scheme="nbds", user="somebody", query=f"&tls-psk-file={keys}")
+
     def change(self, uri, twin, seed, *options, rounds=2):
         """Mounts, changes the disk and its twin at random, unmounts, and lets QEMU judge, over the same door."""
         source = random.Random(seed)
@@ -104,12 +111,7 @@ class Servers(ServedCase):
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     def test_tls(self):
-        keys = self.path("keys")
-        with open(keys, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write("somebody:" + "5a" * 32 + "\n")
-        server = self.served("file", self.file_to_serve(), export="disk.qcow2",
-                             options=("--tls=require", f"--tls-psk={keys}"), scheme="nbds", user="somebody",
-                             query=f"&tls-psk-file={keys}")
+        server = self.served_by_tls(self.file_to_serve())
         daemon = self.mount(server.uri)
         twin = self.twin(DISK_SIZE)
         for target in (daemon.disk, twin):
@@ -351,13 +353,14 @@ class Failures(ServedCase):
         self.assertEqual(harness.read_at(self.path("raw"), 0, len(begins_with)), begins_with)
 
     def test_a_server_that_is_killed(self):
-        path = self.file_to_serve()
-        server = self.served("file", path)
-        daemon = foreground.Foreground(self, server.uri, self.point)
-        self.written(daemon)
-        server.kill()
-        self.fails(daemon, "connection to the NBD server is lost")
-        self.sound_with(path, content.noise(4 * MiB, 1))
+        for serve in (lambda path: self.served("file", path), self.served_by_tls):
+            path = self.file_to_serve(name=f"disk-{self.next_number()}.qcow2")
+            server = serve(path)
+            daemon = foreground.Foreground(self, server.uri, self.point)
+            self.written(daemon)
+            server.kill()
+            self.fails(daemon, "connection to the NBD server is lost")
+            self.sound_with(path, content.noise(4 * MiB, 1))
 
     def test_a_server_that_stalls(self):
         path = self.file_to_serve()

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "core/nbd/nbd_export.h"
+
 namespace test {
 
 TemporaryFolder::TemporaryFolder() {
@@ -38,7 +40,11 @@ ImageSession::ImageSession(const std::string& path, qcow2::ImageOptions options,
     : engine_(workers), work_(boost::asio::make_work_guard(engine_.context())), strand_([this] { engine_.run(); }) {
   try {
     const auto access = options.read_only ? core::Access::read_only : core::Access::read_write;
-    file_ = std::make_unique<core::DirectFile>(engine_, path, access, direct);
+    if (core::is_nbd_uri(path)) {
+      file_ = core::open_nbd_export(engine_, path, access, std::chrono::seconds(60)).file;
+    } else {
+      file_ = std::make_unique<core::DirectFile>(engine_, path, access, direct);
+    }
     options.name = path;
     disk_ = call(qcow2::open_image(engine_, *file_, options));
   } catch (...) {

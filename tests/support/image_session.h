@@ -38,7 +38,8 @@ struct CommandResult {
 };
 CommandResult run_command(const std::string& command);
 
-/// Real threads, a real file. Every call waits until its coroutine has ended, and throws what it threw.
+/// Real threads, a real file, or a real server of one: then `path` is an NBD URI. Every call waits until its coroutine
+/// has ended, and throws what it threw.
 class ImageSession {
  public:
   ImageSession(const std::string& path, qcow2::ImageOptions options, std::size_t workers = 2,
@@ -69,7 +70,7 @@ class ImageSession {
   core::ThreadedEngine engine_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   std::thread strand_;
-  std::unique_ptr<core::DirectFile> file_;
+  std::unique_ptr<core::BlockFile> file_;
   std::unique_ptr<core::GuestDisk> disk_;
   bool closed_ = false;
 };
