@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "core/alignment.h"
@@ -85,29 +86,35 @@ std::uint64_t ReadAhead::share_of_window() const {
 void ReadAhead::read_ahead(std::uint64_t from, std::uint64_t to) {
   const std::uint64_t last = divide_up(std::min(to, file_->size()), sizes_.chunk);
   for (std::uint64_t number = from / sizes_.chunk; number < last; ++number) {
-    std::shared_ptr<Chunk>& slot = chunks_[number];
-    if (slot) continue;
-    slot = std::make_shared<Chunk>(number, sizes_.chunk);
-    kept_.push_back(slot);
-    boost::asio::co_spawn(engine_.executor(), load(file_, slot), Supervised{"read-ahead"});
+    if (chunks_.contains(number)) continue;
+    if (kept_.size() >= sizes_.kept / sizes_.chunk && !drop_one()) return;
+    const auto chunk = std::make_shared<Chunk>(number, sizes_.chunk);
+    kept_.push_back(chunk);
+    chunks_.emplace(number, chunk);
+    boost::asio::co_spawn(engine_.executor(), load(file_, chunk), Supervised{"read-ahead"});
   }
-  while (kept_.size() > sizes_.kept / sizes_.chunk) drop_one();
 }
 
-// What has been read to its end goes first. So a table stays of which a long reader needs a little now and then.
-void ReadAhead::drop_one() {
-  const auto is_used_up = [this](const std::shared_ptr<Chunk>& chunk) { return chunk->served >= sizes_.chunk; };
+// What has been read to its end goes first. So a table stays of which a long reader needs a little now and then. What
+// is still on its way stays: it would take its memory all the same. False where there is nothing else.
+bool ReadAhead::drop_one() {
+  const auto has_come = [](const std::shared_ptr<Chunk>& chunk) { return chunk->come; };
+  const auto is_used_up = [this](const std::shared_ptr<Chunk>& chunk) {
+    return chunk->come && chunk->served >= sizes_.chunk;
+  };
   auto place = std::find_if(kept_.begin(), kept_.end(), is_used_up);
-  if (place == kept_.end()) place = kept_.begin();
+  if (place == kept_.end()) place = std::find_if(kept_.begin(), kept_.end(), has_come);
+  if (place == kept_.end()) return false;
   const auto found = chunks_.find((*place)->number);
   if (found != chunks_.end() && found->second == *place) chunks_.erase(found);
   kept_.erase(place);
+  return true;
 }
 
 Awaitable<void> ReadAhead::load(std::shared_ptr<BlockFile> file, std::shared_ptr<Chunk> chunk) {
   try {
     co_await file->read_at(FileOffset{chunk->number * chunk->bytes.size()}, chunk->bytes.span());
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     chunk->failed = true;
   }
   chunk->come = true;
@@ -141,7 +148,10 @@ Awaitable<void> ReadAhead::read_at(FileOffset at, MutableBytes target) {
     at = at + part.size();
     target = target.subspan(part.size());
   }
-  follow(begin.value, length);
+  try {
+    follow(begin.value, length);
+  } catch (const std::bad_alloc&) {  // then there is no memory to read ahead to
+  }
   co_await parts.join();
 }
 

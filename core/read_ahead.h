@@ -61,7 +61,7 @@ class ReadAhead final : public BlockFile {
   std::uint64_t share_of_window() const;
   void follow(std::uint64_t at, std::uint64_t length);
   void read_ahead(std::uint64_t from, std::uint64_t to);
-  void drop_one();
+  bool drop_one();
   void forget(std::uint64_t at, std::uint64_t end);
   std::shared_ptr<Chunk> find(std::uint64_t at) const;
   Awaitable<void> read_part(std::shared_ptr<Chunk> chunk, FileOffset at, MutableBytes target);

@@ -1,5 +1,7 @@
 #include "core/nbd/nbd_connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -32,6 +34,14 @@ std::string last_words() {
 
 bool yes(int answer) { return answer == 1; }
 
+// Who is on the way must not forget a connection that is used only when there is much to do.
+void keep_alive(int socket) {
+  const int on = 1;
+  const int idle_seconds = 60;
+  ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  ::setsockopt(socket, IPPROTO_TCP, TCP_KEEPIDLE, &idle_seconds, sizeof(idle_seconds));  // others than TCP need none
+}
+
 std::string seconds(std::chrono::milliseconds time) {
   return std::to_string(std::chrono::ceil<std::chrono::seconds>(time).count()) + " s";
 }
@@ -59,15 +69,15 @@ NbdConnection::NbdConnection(asio::any_io_executor executor, const std::string& 
                              std::chrono::milliseconds connect_timeout)
     : handle_(nbd_create()), socket_(executor), timer_(executor), timeout_(timeout) {
   if (!handle_) throw std::bad_alloc();
-  nbd_set_pread_initialize(handle_.get(), false);     // what was not read is thrown away
   nbd_set_uri_allow_local_file(handle_.get(), true);  // certificates and keys of nbds://
   connect(uri, connect_timeout);
   ask_for_facts();
   socket_.assign(nbd_aio_get_fd(handle_.get()));
+  keep_alive(socket_.native_handle());
 }
 
 NbdConnection::~NbdConnection() {
-  socket_.release();
+  if (socket_.is_open()) socket_.release();
   take_leave();
 }
 
@@ -78,6 +88,8 @@ void NbdConnection::connect(const std::string& uri, std::chrono::milliseconds ti
     fail(code, uri + ": cannot connect: " + last_words());  // which end with the system's
   };
   const Clock::time_point deadline = Clock::now() + timeout;
+  // The last block of an export may be cut short; whether that can be read, its server decides.
+  nbd_set_strict_mode(handle_.get(), nbd_get_strict_mode(handle_.get()) & ~unsigned{LIBNBD_STRICT_ALIGN});
   if (nbd_aio_connect_uri(handle_.get(), uri.c_str()) != 0) fail_to_connect();
   while (!yes(nbd_aio_is_ready(handle_.get()))) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
@@ -100,7 +112,6 @@ void NbdConnection::ask_for_facts() {
   facts_.read_only = yes(nbd_is_read_only(handle));
   facts_.flush = yes(nbd_can_flush(handle));
   facts_.fua = yes(nbd_can_fua(handle));
-  facts_.zero = yes(nbd_can_zero(handle));
   facts_.fast_zero = yes(nbd_can_fast_zero(handle));
   facts_.trim = yes(nbd_can_trim(handle));
   facts_.multi_conn = yes(nbd_can_multi_conn(handle));
@@ -145,7 +156,8 @@ void NbdConnection::proceed() {
   if (lost_.empty() && (yes(nbd_aio_is_dead(handle_.get())) || yes(nbd_aio_is_closed(handle_.get())))) {
     lose("the connection to the NBD server is lost");
   }
-  if (waiting_.empty() || !lost_.empty()) {
+  if (!lost_.empty()) return;
+  if (waiting_.empty()) {
     // The engine ends when nobody waits for anything.
     socket_.cancel();
     timer_.cancel();
@@ -164,7 +176,10 @@ void NbdConnection::wait_for_socket() {
       if (error == asio::error::operation_aborted || alive.expired()) return;
       waits = false;
       if (!lost_.empty()) return;
-      if (is_ready(event)) notify(handle_.get());
+      if (is_ready(event)) {
+        heard_ = event == POLLIN ? Clock::now() : heard_;
+        notify(handle_.get());
+      }
       proceed();
     });
   };
@@ -186,24 +201,37 @@ bool NbdConnection::is_ready(short event) const {
   return ::poll(&socket, 1, 0) == 1;
 }
 
+const NbdConnection::Request* NbdConnection::longest_waiting() const {
+  const auto found =
+      std::find_if(waiting_.begin(), waiting_.end(), [](const Request* request) { return !request->done; });
+  return found == waiting_.end() ? nullptr : *found;
+}
+
+// As long as answers come, those behind them are only waiting for their turn.
 void NbdConnection::watch_time() {
-  if (std::exchange(watches_time_, true)) return;
-  timer_.expires_at(waiting_.front()->issued + timeout_);
+  const Request* const request = longest_waiting();
+  if (request == nullptr || std::exchange(watches_time_, true)) return;
+  timer_.expires_at(std::max(request->issued, heard_) + timeout_);
   timer_.async_wait([this, alive = std::weak_ptr<char>(alive_)](const ErrorCode& error) {
     if (error == asio::error::operation_aborted || alive.expired()) return;
     watches_time_ = false;
     if (!lost_.empty()) return;
-    if (!waiting_.empty() && waiting_.front()->issued + timeout_ <= Clock::now()) {
+    if (is_ready(POLLIN)) heard_ = Clock::now();  // it was us who did not listen
+    const Request* const longest = longest_waiting();
+    if (longest != nullptr && std::max(longest->issued, heard_) + timeout_ <= Clock::now()) {
       lose("the NBD server did not answer within " + seconds(timeout_));
     }
     proceed();
   });
 }
 
-// libnbd touches no buffer after this: it is told of nothing any more.
+// libnbd touches no buffer after this: it is told of nothing any more. It may have closed the socket, whose number then
+// must not stay with the engine.
 void NbdConnection::lose(const std::string& why) {
   lost_ = why;
-  ::shutdown(nbd_aio_get_fd(handle_.get()), SHUT_RDWR);
+  ::shutdown(socket_.native_handle(), SHUT_RDWR);
+  socket_.release();
+  timer_.cancel();
   for (Request* request : waiting_) request->finish(EIO);
 }
 
@@ -226,9 +254,9 @@ Awaitable<void> NbdConnection::flush() {
   return request("making the image durable", issue);
 }
 
-Awaitable<void> NbdConnection::zero(FileOffset at, std::uint64_t length, bool fast) {
-  auto issue = [at, length, fast](nbd_handle* handle, nbd_completion_callback answer) {
-    return nbd_aio_zero(handle, length, at.value, answer, fast ? LIBNBD_CMD_FLAG_FAST_ZERO : 0);
+Awaitable<void> NbdConnection::zero_fast(FileOffset at, std::uint64_t length) {
+  auto issue = [at, length](nbd_handle* handle, nbd_completion_callback answer) {
+    return nbd_aio_zero(handle, length, at.value, answer, LIBNBD_CMD_FLAG_FAST_ZERO);
   };
   return request("giving back space of the image at byte " + std::to_string(at.value), issue);
 }

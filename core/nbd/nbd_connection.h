@@ -26,7 +26,6 @@ struct NbdFacts {
   bool read_only = false;
   bool flush = false;
   bool fua = false;
-  bool zero = false;
   bool fast_zero = false;
   bool trim = false;
   bool multi_conn = false;
@@ -38,8 +37,9 @@ struct NbdFacts {
 /// at
 ///            most.
 /// Ownership  Buffers are borrowed until the awaitable completes.
-/// Errors     Throws core::Error with the server's errno, and EIO where the connection is lost. Not answered within the
-///            timeout, a request takes the connection with it: nobody could say what became of it.
+/// Errors     Throws core::Error with the server's errno, and EIO where the connection is lost. A request that is not
+///            answered takes the connection with it, for nobody could say what became of it: when it has waited for as
+///            long as the timeout, and for as long nothing else has come either.
 /// Threads    The engine's strand; every wait but the constructor's and the destructor's is a suspension.
 class NbdConnection {
  public:
@@ -60,9 +60,9 @@ class NbdConnection {
   /// Durable when it completes with `fua`, which the server must know.
   Awaitable<void> write(FileOffset at, Bytes source, bool fua);
   Awaitable<void> flush();
-  /// Makes it read as zeros, without space where the server can. With `fast`, which the server must know, throws
-  /// EOPNOTSUPP where that takes as long as writing would.
-  Awaitable<void> zero(FileOffset at, std::uint64_t length, bool fast);
+  /// Makes it read as zeros, without space where the server can; throws EOPNOTSUPP where that takes as long as writing
+  /// would. The server must know fast zeroing.
+  Awaitable<void> zero_fast(FileOffset at, std::uint64_t length);
   /// Advice that nobody needs these bytes any more.
   Awaitable<void> trim(FileOffset at, std::uint64_t length);
 
@@ -82,6 +82,7 @@ class NbdConnection {
   void wait_for_socket();
   bool is_ready(short event) const;
   void watch_time();
+  const Request* longest_waiting() const;
   void lose(const std::string& why);
 
   std::unique_ptr<nbd_handle, Close> handle_;
@@ -90,7 +91,8 @@ class NbdConnection {
   std::chrono::milliseconds timeout_;
   NbdFacts facts_;
   std::string lost_;
-  std::list<Request*> waiting_;  ///< for an answer, the longest first
+  std::list<Request*> waiting_;  ///< for an answer, the longest first; and those whose coroutine has not resumed yet
+  Clock::time_point heard_;      ///< when something came from the server
   bool waits_to_read_ = false;
   bool waits_to_write_ = false;
   bool watches_time_ = false;

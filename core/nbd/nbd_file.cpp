@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t connections_max = 4;
 constexpr std::size_t sector = 512;
+constexpr std::uint64_t given_back_at_once = 64 << 20;
 // Some servers let no more in than they were told, and answer the others when somebody leaves.
 constexpr std::chrono::milliseconds patience_for_more{1000};
 
@@ -38,14 +39,19 @@ NbdFile::NbdFile(Engine& engine, const std::string& uri, Access access, std::chr
     : executor_(engine.executor()) {
   connections_.push_back(std::make_unique<NbdConnection>(executor_, uri, timeout, timeout));
   facts_ = connections_.front()->facts();
-  if (access == Access::read_write) require_durability(uri);
+  if (access == Access::read_write) require_writable(uri);
   block_size_ = std::max<std::size_t>(sector, facts_.block_min);
   if (facts_.multi_conn) connect_more(engine, uri, timeout);
   spdlog::info("{}: {} bytes, over {} connections", uri, facts_.size, connections_.size());
 }
 
-void NbdFile::require_durability(const std::string& uri) const {
+void NbdFile::require_writable(const std::string& uri) const {
   if (facts_.read_only) fail_errno(EROFS, uri + ": the server exports it read-only; -r mounts it so");
+  if (!is_aligned(facts_.size, facts_.block_min)) {
+    fail(Errc::unsupported_feature, uri + ": " + std::to_string(facts_.size) + " bytes are not whole blocks of " +
+                                        std::to_string(facts_.block_min) +
+                                        ", which the server insists on; -r mounts it read-only");
+  }
   if (!facts_.flush && !facts_.fua) {
     fail(Errc::unsupported_feature,
          uri + ": the server can neither flush nor write through, so nothing would be durable; -r mounts it read-only");
@@ -161,24 +167,38 @@ Awaitable<bool> NbdFile::reserve(FileOffset at, std::uint64_t length) {
   co_return true;
 }
 
-// Only whole blocks can be given back.
+// Only whole blocks can be given back. In pieces, none of which takes a server long.
 Awaitable<bool> NbdFile::punch(FileOffset at, std::uint64_t length) {
-  const FileOffset first{align_up(at.value, facts_.block_min)};
-  const std::uint64_t end = std::min(at.value + length, facts_.size);
-  const std::uint64_t last = end == facts_.size ? end : align_down(end, facts_.block_min);
-  if (first.value >= last) co_return false;
-  const std::uint64_t whole = last - first.value;
-  bool zeroed = false;
-  if (facts_.zero) {
+  FileOffset piece{align_up(at.value, facts_.block_min)};
+  const FileOffset end{align_down(std::min(at.value + length, facts_.size), facts_.block_min)};
+  bool blank = piece == at && end == at + length;
+  while (piece < end) {
+    const std::uint64_t here = std::min(end - piece, given_back_at_once);
+    const bool zeroed = co_await give_back(piece, here);
+    blank = blank && zeroed;
+    piece = piece + here;
+  }
+  co_return blank;
+}
+
+// True where it reads as zeros then.
+Awaitable<bool> NbdFile::give_back(FileOffset at, std::uint64_t length) {
+  if (facts_.fast_zero) {
     try {
-      co_await least_busy().zero(first, whole, facts_.fast_zero);
-      zeroed = true;
+      co_await least_busy().zero_fast(at, length);
+      co_return true;
     } catch (const Error& error) {
       if (error.code().value() != EOPNOTSUPP) throw;
     }
   }
-  if (!zeroed && facts_.trim) co_await least_busy().trim(first, whole);
-  co_return zeroed&& first == at&& whole == length;
+  if (facts_.trim) {
+    try {
+      co_await least_busy().trim(at, length);
+    } catch (const Error& error) {  // it was advice; and that a connection is lost, the next request is told
+      spdlog::debug("{}", describe(error));
+    }
+  }
+  co_return false;
 }
 
 }  // namespace core

@@ -18,7 +18,7 @@ namespace core {
 ///
 /// It has the size of the export: truncate() and reserve() throw ENOSPC beyond it and do nothing within, and what was
 /// cut off keeps its bytes. A barrier is a flush; a server that has no flush, but FUA, gets each write with that. Space
-/// is given back by zeroing, where the server does that fast, or by trimming.
+/// is given back by zeroing, where the server does that fast, or by trimming, which is but advice.
 ///
 /// There are no locks: whether somebody else writes to the export, only its server knows.
 class NbdFile final : public BlockFile {
@@ -43,13 +43,14 @@ class NbdFile final : public BlockFile {
   Awaitable<bool> punch(FileOffset at, std::uint64_t length) override;
 
  private:
-  void require_durability(const std::string& uri) const;
+  void require_writable(const std::string& uri) const;
   void connect_more(Engine& engine, const std::string& uri, std::chrono::milliseconds timeout);
   NbdConnection& least_busy();
   void require_within(std::uint64_t end, const char* doing) const;
   std::uint64_t covering_end(std::uint64_t end) const;
   Awaitable<void> read_blocks(FileOffset at, MutableBytes target);
   Awaitable<void> write_blocks(FileOffset at, Bytes source);
+  Awaitable<bool> give_back(FileOffset at, std::uint64_t length);
   Awaitable<void> write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length);
 
   boost::asio::any_io_executor executor_;
