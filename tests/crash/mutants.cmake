@@ -240,7 +240,7 @@ add_mutant(counts_forgotten_too_early qcow2/host/slice_cache.cpp
   "refcounts on their way to the file are read back from it"
 "    ++slice.pins;\n" "" "--index_.at(at)->pins;" "(void)at;")
 
-set(MUTANT_ARGUMENTS "--seeds 2500:12000 ${MUTANT_RARE}")
+set(MUTANT_ARGUMENTS "--seeds 5480:12000 ${MUTANT_RARE}")
 add_mutant(overwrite_not_awaited qcow2/flow/encoder.cpp "space is reused under an overwrite in place (I3)"
 [[  const Readers::Ticket ticket = rooms_.readers.enter();  // should it be discarded meanwhile, its space waits for us
 ]] "")
@@ -350,7 +350,7 @@ add_mutant(moved_table_forgets qcow2/map/guest_map.cpp "a table is copied withou
 
 # ---- what is read ahead of the image
 
-set(MUTANT_ARGUMENTS "--seeds 1:1500 ${MUTANT_USUAL}")
+set(MUTANT_ARGUMENTS "--seeds 190:1500 ${MUTANT_USUAL}")
 add_mutant(read_ahead_beside_write core/read_ahead.cpp "what was read ahead beside a write is served when that is done"
 "  ~Change() { file_.forget(at_, end_); }" "  ~Change() = default;"
 "at_(at), end_(end) {}" "at_(at), end_(end) { file_.forget(at_, end_); }")

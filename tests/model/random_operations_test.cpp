@@ -1,8 +1,8 @@
 // Claim   Whatever is done to the disk, in whatever order, it reads as a plain array of bytes would that the same was
 //         done to; and after every remount QEMU finds the image clean, without leaks, and reads the same bytes.
 // Method  Seeded random operations on a real file with real threads, each mirrored in memory. A failing run prints its
-//         seed; QCOWFS_SEED repeats it, QCOWFS_OPERATIONS sets how many (default 10000 each). QCOWFS_DOOR=nbd: a
-//         server has the file.
+//         seed; QCOWFS_SEED repeats it, QCOWFS_OPERATIONS sets how many (default 10000 each). QCOWFS_DOOR=nbd
+//         has it on a server, QCOWFS_DOOR=device on a loop device, for which it must be root's.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -39,7 +39,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
   return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-constexpr std::uint64_t export_bytes = 1 << 30;
+constexpr std::uint64_t device_bytes = 1 << 30;
 
 class Model {
  public:
@@ -52,8 +52,7 @@ class Model {
     options.refcount_bits = shape.refcount_bits;
     options.extended_l2 = shape.extended_l2;
     qcow2::create_image(image_, options);
-    const char* const door = std::getenv("QCOWFS_DOOR");
-    if (door != nullptr && std::string_view(door) == "nbd") serve();
+    choose_door();
     mount();
   }
 
@@ -114,10 +113,18 @@ class Model {
     return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random_);
   }
 
-  void serve() {
-    std::filesystem::resize_file(image_, export_bytes);
-    server_.emplace(image_);
-    way_ = server_->uri();
+  void choose_door() {
+    const char* const variable = std::getenv("QCOWFS_DOOR");
+    const std::string_view door = variable != nullptr ? variable : "file";
+    if (door == "file") return;
+    std::filesystem::resize_file(image_, device_bytes);
+    if (door == "nbd") {
+      server_.emplace(image_);
+      way_ = server_->uri();
+    } else {
+      device_.emplace(image_);
+      way_ = device_->path();
+    }
   }
 
   void mount() {
@@ -231,6 +238,7 @@ class Model {
   test::TemporaryFolder folder_;
   std::string image_;
   std::optional<test::NbdServer> server_;
+  std::optional<test::LoopDevice> device_;
   std::string way_;  ///< to the image
   std::unique_ptr<test::ImageSession> session_;
 };

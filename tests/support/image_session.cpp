@@ -35,6 +35,14 @@ CommandResult run_command(const std::string& command) {
   return result;
 }
 
+LoopDevice::LoopDevice(const std::string& file) {
+  const CommandResult made = run_command("PATH=$PATH:/usr/sbin:/sbin losetup --find --show " + file);
+  if (made.status != 0) throw std::runtime_error("no loop device: " + made.output);
+  path_ = made.output.substr(0, made.output.find('\n'));
+}
+
+LoopDevice::~LoopDevice() { run_command("PATH=$PATH:/usr/sbin:/sbin losetup --detach " + path_); }
+
 ImageSession::ImageSession(const std::string& path, qcow2::ImageOptions options, std::size_t workers,
                            core::DirectIo direct)
     : engine_(workers), work_(boost::asio::make_work_guard(engine_.context())), strand_([this] { engine_.run(); }) {

@@ -38,6 +38,19 @@ struct CommandResult {
 };
 CommandResult run_command(const std::string& command);
 
+/// A block device over a file, until this object is gone. Throws std::runtime_error where none can be had.
+class LoopDevice {
+ public:
+  explicit LoopDevice(const std::string& file);
+  LoopDevice(const LoopDevice&) = delete;
+  LoopDevice& operator=(const LoopDevice&) = delete;
+  ~LoopDevice();
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 /// Real threads, a real file, or a real server of one: then `path` is an NBD URI. Every call waits until its coroutine
 /// has ended, and throws what it threw.
 class ImageSession {
