@@ -279,6 +279,7 @@ class MountCase(unittest.TestCase):
             self.lacks(obstacle)
         self.numbers = 0
         self.files = {}
+        self.servers = {}
         self.folder = tempfile.mkdtemp(prefix="qcowfs-", dir=os.environ.get("QCOWFS_TEST_DIR"))
         self.addCleanup(self.remove_folder)
 
@@ -307,11 +308,18 @@ class MountCase(unittest.TestCase):
         run(QCOWFS, "create", *options, image, size)
         place = image
         if DOOR == "nbd":
-            place = nbd_server.export_file(self, image, DEVICE_SIZE)
+            server = nbd_server.export_file(self, image, DEVICE_SIZE)
+            place = server.uri
+            self.servers[place] = server
         elif DOOR == "device":
             place = self.on_device(image, DEVICE_SIZE)
         self.files[place] = image
         return place
+
+    def wait_until_let_go(self, image):
+        """What a killed daemon had sent has been done, or never will be."""
+        if image in self.servers:
+            wait_for(self.servers[image].has_let_go, 30)
 
     def file_of(self, image):
         """The file that holds what create() has made, whatever door leads to it."""

@@ -212,6 +212,7 @@ class KillCase(harness.MountCase):
     def check_crashed(self, image):
         """QEMU's verdict on what a crash has left: sound, or with leaks."""
         done = run("qemu-img", "check", "-f", "qcow2", "--output=json", image, expect=None)
+        self.assertNotEqual(done.stdout, "", done.stderr)
         figures = json.loads(done.stdout)
         self.assertIn(done.returncode, (0, 3), done.stdout + done.stderr)
         self.assertEqual((figures.get("corruptions", 0), figures.get("check-errors", 0)), (0, 0), done.stdout)
@@ -283,6 +284,7 @@ class Kill(KillCase):
         if during_unmount:
             self.kill_during_unmount(disk, daemon, source)
         self.count(writers, during_unmount)
+        self.wait_until_let_go(disk.image)
         self.check_crashed(disk.image)
         if self.point in harness.mounts():
             self.take_away_the_dead(disk.image, source)
