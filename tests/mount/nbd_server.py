@@ -62,7 +62,7 @@ def qemu_nbd(case, image, *options, export=""):
 
 
 def export_file(case, path, size):
-    """A server of `size` bytes that begin with the image in the file, and are named like it. (nbdkit 1.32 aborts now and
-    then when a client is killed: raw_send_socket.)"""
+    """A server of `size` bytes that begin with the image in the file, and are named like it. (Not nbdkit: its 1.32
+    aborts now and then when a client is killed, in raw_send_socket.)"""
     os.truncate(path, size)
     return qemu_nbd(case, path, "--shared=16", "--discard=unmap", export=os.path.basename(path))
