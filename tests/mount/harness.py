@@ -278,8 +278,8 @@ class MountCase(unittest.TestCase):
         if obstacle:
             self.lacks(obstacle)
         self.numbers = 0
-        self.files = {}
-        self.servers = {}
+        self.image_files = {}
+        self.image_servers = {}
         self.folder = tempfile.mkdtemp(prefix="qcowfs-", dir=os.environ.get("QCOWFS_TEST_DIR"))
         self.addCleanup(self.remove_folder)
 
@@ -310,20 +310,20 @@ class MountCase(unittest.TestCase):
         if DOOR == "nbd":
             server = nbd_server.export_file(self, image, DEVICE_SIZE)
             place = server.uri
-            self.servers[place] = server
+            self.image_servers[place] = server
         elif DOOR == "device":
             place = self.on_device(image, DEVICE_SIZE)
-        self.files[place] = image
+        self.image_files[place] = image
         return place
 
     def wait_until_let_go(self, image):
         """What a killed daemon had sent has been done, or never will be."""
-        if image in self.servers:
-            wait_for(self.servers[image].has_let_go, 30)
+        if image in self.image_servers:
+            wait_for(self.image_servers[image].has_let_go, 30)
 
     def file_of(self, image):
         """The file that holds what create() has made, whatever door leads to it."""
-        return self.files[image]
+        return self.image_files[image]
 
     def on_device(self, image, size):
         """A block device of `size` bytes that begins with the image in the file."""
