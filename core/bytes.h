@@ -1,6 +1,7 @@
 // Views of bytes and the buffers that own them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,10 @@ inline std::uint64_t total_size(std::span<const Bytes> pieces) {
   std::uint64_t total = 0;
   for (const Bytes piece : pieces) total += piece.size();
   return total;
+}
+/// Puts them one after the other at `target`, which has room for total_size().
+inline void copy_pieces(std::span<const Bytes> pieces, std::byte* target) {
+  for (const Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
 }
 
 inline constexpr std::size_t memory_alignment = 4096;  ///< what every O_DIRECT device accepts

@@ -188,8 +188,7 @@ Awaitable<void> DirectFile::write_unaligned(FileOffset at, std::span<const Bytes
     Buffer covering(last - first);
     if (at.value != first) read_fully(fd, FileOffset{first}, covering.span().first(unit));
     if (at.value + length != last) read_fully(fd, FileOffset{last - unit}, covering.span().last(unit));
-    std::byte* target = covering.data() + (at.value - first);
-    for (const Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
+    copy_pieces(pieces, covering.data() + (at.value - first));
     const Bytes whole = covering.span();
     write_fully(fd, FileOffset{first}, std::span<const Bytes>(&whole, 1));
   };

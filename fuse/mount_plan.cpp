@@ -111,7 +111,8 @@ void refuse_image_below(const fs::path& image, const struct stat& image_facts, c
 }  // namespace
 
 std::string disk_name_for(const std::string& image_name) {
-  fs::path name = fs::path(image_name.empty() ? "disk" : image_name).filename();
+  fs::path name = fs::path(image_name).filename();
+  if (name.empty()) name = "disk";
   if (name.extension() == ".qcow2") name.replace_extension();
   name += ".raw";
   return name.string();

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
 #include <exception>
 #include <filesystem>
 #include <memory>
@@ -37,8 +36,6 @@
 #include "qcow2/named_files.h"
 
 namespace fuse {
-
-namespace asio = boost::asio;
 
 namespace {
 
@@ -140,13 +137,12 @@ void create_where_missing(const MountOptions& options) {
     core::fail(core::Errc::bad_argument, options.image + ": no image is created on a server by -o create=SIZE; " +
                                              "qemu-img create -f qcow2 does it");
   }
-  prepare_mountpoint(options.mountpoint);  // no new file for a mount that cannot be
   create_missing_image(options.image, *options.create_size);
 }
 
 // The control outlives the file in here: who listens hears the end of the stream when the image is free.
 void mount_and_serve(core::ThreadedEngine& engine, const MountOptions& options, const Daemon& daemon) {
-  prepare_mountpoint(options.mountpoint);
+  prepare_mountpoint(options.mountpoint);  // no new file, and no connection, for a mount that cannot be
   create_where_missing(options);
   run_to_end(engine, open_and_serve(engine, options, daemon));
 }

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <filesystem>
 #include <utility>
 
 #include "core/error.h"
@@ -11,8 +10,6 @@
 
 namespace fuse {
 namespace {
-
-std::string last_part(const std::string& path) { return std::filesystem::path(path).filename().string(); }
 
 std::unique_ptr<core::DirectFile> open_file(core::Engine& engine, const MountOptions& options, core::Access access) {
   try {
@@ -38,13 +35,13 @@ OpenedImage open_image_file(core::Engine& engine, const MountOptions& options, c
   if (core::is_nbd_uri(options.image)) {
     core::NbdExport remote = core::open_nbd_export(engine, options.image, access, options.request_timeout);
     image.file = std::move(remote.file);
-    image.name = last_part(remote.name);
+    image.name = std::move(remote.name);
     return image;
   }
   std::unique_ptr<core::DirectFile> file = open_file(engine, options, access);
   core::lock_image(file->descriptor(), access, options.image);
   image.descriptor = file->descriptor();
-  image.name = last_part(options.image);
+  image.name = options.image;
   image.file = std::move(file);
   return image;
 }

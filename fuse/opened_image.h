@@ -12,7 +12,7 @@ namespace fuse {
 
 struct OpenedImage {
   std::unique_ptr<core::BlockFile> file;
-  std::string name;     ///< the last part of its path, or of its export's name; may be empty
+  std::string name;     ///< its path, or that of its export, which may be empty
   int descriptor = -1;  ///< that `file` has open; none where it lies on a server
 };
 

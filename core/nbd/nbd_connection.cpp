@@ -7,11 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <new>
 #include <utility>
 
 #include "core/alignment.h"
-#include "core/check.h"
 #include "core/error.h"
 
 namespace core {
@@ -95,7 +95,7 @@ void NbdConnection::connect(const std::string& uri, std::chrono::milliseconds ti
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     if (left.count() <= 0) fail_errno(ETIMEDOUT, uri + ": the NBD server does not answer within " + seconds(timeout));
     if (nbd_poll(handle_.get(), static_cast<int>(left.count())) < 0) fail_to_connect();
-    if (yes(nbd_aio_is_dead(handle_.get())) || yes(nbd_aio_is_closed(handle_.get()))) fail_to_connect();
+    if (is_over()) fail_to_connect();
   }
 }
 
@@ -125,10 +125,14 @@ std::string NbdConnection::export_name() const {
   return copy;
 }
 
+bool NbdConnection::is_over() const {
+  return yes(nbd_aio_is_dead(handle_.get())) || yes(nbd_aio_is_closed(handle_.get()));
+}
+
 void NbdConnection::take_leave() {
   if (!lost_.empty() || nbd_aio_disconnect(handle_.get(), 0) != 0) return;
   const Clock::time_point deadline = Clock::now() + leave_timeout;
-  while (!yes(nbd_aio_is_closed(handle_.get())) && !yes(nbd_aio_is_dead(handle_.get()))) {
+  while (!is_over()) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     if (left.count() <= 0 || nbd_poll(handle_.get(), static_cast<int>(left.count())) < 0) return;
   }
@@ -153,9 +157,7 @@ Awaitable<void> NbdConnection::request(std::string doing, Issue issue) {
 
 // After libnbd has done something, and when nothing is left for it to do.
 void NbdConnection::proceed() {
-  if (lost_.empty() && (yes(nbd_aio_is_dead(handle_.get())) || yes(nbd_aio_is_closed(handle_.get())))) {
-    lose("the connection to the NBD server is lost");
-  }
+  if (lost_.empty() && is_over()) lose("the connection to the NBD server is lost");
   if (!lost_.empty()) return;
   if (waiting_.empty()) {
     // The engine ends when nobody waits for anything.

@@ -33,9 +33,8 @@ struct NbdFacts {
 
 /// Connected as long as lost() is empty; what is lost is never connected again, for what the server had not made
 /// durable may be gone.
-/// Units      Offsets and lengths are multiples of block_min within the export; reads and writes are request_max long
-/// at
-///            most.
+/// Units      Offsets and lengths are multiples of block_min within the export, those of reads and writes request_max
+///            at most.
 /// Ownership  Buffers are borrowed until the awaitable completes.
 /// Errors     Throws core::Error with the server's errno, and EIO where the connection is lost. A request that is not
 ///            answered takes the connection with it, for nobody could say what became of it: when it has waited for as
@@ -75,6 +74,7 @@ class NbdConnection {
 
   void connect(const std::string& uri, std::chrono::milliseconds timeout);
   void ask_for_facts();
+  bool is_over() const;  ///< libnbd will do nothing more with it
   void take_leave();
   template <class Issue>
   Awaitable<void> request(std::string doing, Issue issue);

@@ -22,8 +22,7 @@ constexpr std::chrono::milliseconds patience_for_more{1000};
 
 Buffer gathered(std::span<const Bytes> pieces, std::uint64_t length) {
   Buffer whole(length);
-  std::byte* target = whole.data();
-  for (const Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
+  copy_pieces(pieces, whole.data());
   return whole;
 }
 
@@ -35,9 +34,8 @@ NbdExport open_nbd_export(Engine& engine, const std::string& uri, Access access,
   return {std::make_unique<ReadAhead>(engine, std::move(file), ReadAhead::Sizes{}), std::move(name)};
 }
 
-NbdFile::NbdFile(Engine& engine, const std::string& uri, Access access, std::chrono::milliseconds timeout)
-    : executor_(engine.executor()) {
-  connections_.push_back(std::make_unique<NbdConnection>(executor_, uri, timeout, timeout));
+NbdFile::NbdFile(Engine& engine, const std::string& uri, Access access, std::chrono::milliseconds timeout) {
+  connections_.push_back(std::make_unique<NbdConnection>(engine.executor(), uri, timeout, timeout));
   facts_ = connections_.front()->facts();
   if (access == Access::read_write) require_writable(uri);
   block_size_ = std::max<std::size_t>(sector, facts_.block_min);
@@ -148,8 +146,7 @@ Awaitable<void> NbdFile::write_unaligned(FileOffset at, std::span<const Bytes> p
   Buffer covering(covering_end(at.value + length) - first.value);
   co_await read_at(first, covering.span().first(std::min<std::size_t>(facts_.block_min, covering.size())));
   if (last_block != first) co_await read_at(last_block, covering.span().subspan(last_block - first));
-  std::byte* target = covering.data() + (at - first);
-  for (const Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
+  copy_pieces(pieces, covering.data() + (at - first));
   co_await write_blocks(first, covering.span());
 }
 

@@ -27,7 +27,6 @@ class NbdFile final : public BlockFile {
   NbdFile(Engine& engine, const std::string& uri, Access access, std::chrono::milliseconds timeout);
 
   std::string export_name() const { return connections_.front()->export_name(); }
-  std::size_t connections() const { return connections_.size(); }
 
   std::size_t block_size() const override { return block_size_; }
   std::uint64_t size() const override { return facts_.size; }
@@ -53,7 +52,6 @@ class NbdFile final : public BlockFile {
   Awaitable<bool> give_back(FileOffset at, std::uint64_t length);
   Awaitable<void> write_unaligned(FileOffset at, std::span<const Bytes> pieces, std::uint64_t length);
 
-  boost::asio::any_io_executor executor_;
   std::vector<std::unique_ptr<NbdConnection>> connections_;  ///< one at least
   NbdFacts facts_;
   std::size_t block_size_ = 512;

@@ -28,9 +28,8 @@ class ReadOnlyFile {
   ReadOnlyFile(core::BlockingFile& file, const std::string& name);
 
   const std::string& path() const { return path_; }
-  int descriptor() const {
-    return fd_.get();
-  }  ///< borrowed, to ask the file system about it; none where it has no path
+  /// Borrowed, to ask the file system about it; none where it has no path.
+  int descriptor() const { return fd_.get(); }
   std::uint64_t size() const { return size_; }  ///< when it was opened
   std::uint64_t allocated_size() const { return allocated_size_; }
   /// Bytes that tables of one kind, each a part of the file of its own, cannot have together. Damage may let some of

@@ -19,10 +19,6 @@ std::uint64_t hash_pieces(std::span<const core::Bytes> pieces) {
   return hash;
 }
 
-void copy_pieces(std::span<const core::Bytes> pieces, std::byte* target) {
-  for (const core::Bytes piece : pieces) target = std::copy(piece.begin(), piece.end(), target);
-}
-
 }  // namespace
 
 SimulatedDisk::SimulatedDisk(SeededEngine& engine, std::size_t block_size, std::size_t sector_size, Image content)
@@ -167,7 +163,7 @@ core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<con
   const std::uint64_t last = core::align_up(at.value + length, block_size_);
   const auto bytes = std::make_shared<Image>(last - first);
   if (first == at.value && last == at.value + length) {
-    copy_pieces(pieces, bytes->data());
+    core::copy_pieces(pieces, bytes->data());
     co_await write_blocks(first, bytes, pieces, error);
     co_return;
   }
@@ -175,7 +171,7 @@ core::Awaitable<void> SimulatedDisk::write_at(core::FileOffset at, std::span<con
   const core::AsyncMutex::Guard alone = co_await unaligned_.lock();
   auto fetch = [this, first, bytes] { read_now(first, *bytes); };
   co_await core::run(engine_.io(), fetch);
-  copy_pieces(pieces, bytes->data() + (at.value - first));
+  core::copy_pieces(pieces, bytes->data() + (at.value - first));
   co_await write_blocks(first, bytes, pieces, error);
 }
 

@@ -94,9 +94,8 @@ class SimulatedDisk final : public core::BlockFile {
   std::uint64_t count(Kind kind) const { return counts_[static_cast<std::size_t>(kind)]; }
   std::uint64_t faults_hit() const { return faults_hit_; }  ///< refusals for want of capacity included
   std::uint64_t operations() const { return operations_; }  ///< of all kinds
-  bool lost_changes() const {
-    return told_failure_;
-  }  ///< a write or a barrier failed, for another reason than want of space
+  /// A write or a barrier failed, for another reason than want of space.
+  bool lost_changes() const { return told_failure_; }
   std::uint64_t writes_without_space() const { return writes_without_space_; }
   std::size_t in_flight() const { return in_flight_.size(); }
   const Image& content() const { return current_; }  ///< of all that completed

@@ -224,6 +224,12 @@ class KillCase(harness.MountCase):
         with open(raw, "rb") as file:
             return file.read()
 
+    def judge_data(self, disk, data):
+        found = disk.losses(data)
+        self.assertEqual(len(data), disk.size)
+        self.assertEqual(len(found), 0, "\n".join([f"{len(found)} sectors are wrong"] + found[:5]))
+        disk.accept(data)
+
     def take_away_the_dead(self, image, source):
         """Every way that a person may find to get rid of a mount whose daemon has died."""
         way = source.choice(["umount", "umount", "mount over it", "the system's umount"])
@@ -310,12 +316,6 @@ class Kill(KillCase):
         self.totals["cut off"] += writers.cut_off > 0
         self.totals["during an unmount"] += during_unmount
         self.totals["compactions"] += writers.compactions
-
-    def judge_data(self, disk, data):
-        found = disk.losses(data)
-        self.assertEqual(len(data), disk.size)
-        self.assertEqual(len(found), 0, "\n".join([f"{len(found)} sectors are wrong"] + found[:5]))
-        disk.accept(data)
 
     def end_of_image(self, disk):
         """A quiet mount and unmount still find everything, and leave no more than the kills had."""

@@ -19,7 +19,6 @@ import time
 import content
 import foreground
 import harness
-import history
 import kill_test
 import nbd_server
 from harness import KiB, MiB, QCOWFS, run, scaled
@@ -32,6 +31,11 @@ SEED = int(os.environ.get("QCOWFS_SEED") or random.SystemRandom().randrange(1 <<
 
 
 class ServedCase(harness.MountCase):
+    def setUp(self):
+        super().setUp()
+        self.point = self.path("point")
+        os.mkdir(self.point)
+
     def file_to_serve(self, *options, size=EXPORT_SIZE, name="disk.qcow2", disk_size=DISK_SIZE):
         """A file of `size` bytes that begins with an empty image."""
         path = self.path(name)
@@ -77,17 +81,13 @@ class Servers(ServedCase):
         run("qemu-img", "create", "-q", "-f", "qcow2", server.uri, DISK_SIZE)
         twin = self.twin(DISK_SIZE)
         source = random.Random(2)
-        process = self.start(self.mount_point(), "-f", server.uri, self.mount_point())
-        disk = os.path.join(self.mount_point(), "disk.raw")
+        process = self.start(self.point, "-f", server.uri, self.point)
+        disk = os.path.join(self.point, "disk.raw")
         for _ in range(20):
             harness.change_at_random(source, (disk, twin), DISK_SIZE)
-        run(QCOWFS, "umount", self.mount_point())
+        run(QCOWFS, "umount", self.point)
         self.assertEqual(self.end(process), 0)
         self.judge(server.uri, twin)
-
-    def mount_point(self):
-        os.makedirs(self.path("point"), exist_ok=True)
-        return self.path("point")
 
     def test_qemu_nbd(self):
         for shared in (1, 4):  # connections at a time
@@ -212,7 +212,7 @@ class Abilities(ServedCase):
         self.assertNotEqual(os.path.getsize(path) % 4096, 0)
         server = self.served("--filter=blocksize-policy", "file", path, "blocksize-minimum=4096",
                              "blocksize-preferred=4096", "blocksize-maximum=1M", export="disk.qcow2")
-        self.refused(QCOWFS, server.uri, self.mount_point(), names=[server.uri], says="not whole blocks of 4096")
+        self.refused(QCOWFS, server.uri, self.point, names=[server.uri], says="not whole blocks of 4096")
         daemon = self.mount(server.uri, "ro")
         self.assert_same_bytes(daemon.disk, raw)
         daemon.unmount()
@@ -237,19 +237,13 @@ class Abilities(ServedCase):
 
     def test_who_can_make_nothing_durable_is_not_written_to(self):
         server = self.without_flush("none")
-        point = self.mount_point()
-        self.refused(QCOWFS, server.uri, point, names=[server.uri], says="nothing would be durable; -r mounts it")
-        run(QCOWFS, "-r", server.uri, point)
-        run(QCOWFS, "umount", point)
-
-    def mount_point(self):
-        os.makedirs(self.path("point"), exist_ok=True)
-        return self.path("point")
+        self.refused(QCOWFS, server.uri, self.point, names=[server.uri], says="nothing would be durable; -r mounts it")
+        run(QCOWFS, "-r", server.uri, self.point)
+        run(QCOWFS, "umount", self.point)
 
     def test_a_read_only_export(self):
         server = self.served("file", self.file_to_serve(), options=("--readonly",), export="disk.qcow2")
-        point = self.mount_point()
-        self.refused(QCOWFS, server.uri, point, names=[server.uri], says="read-only; -r mounts it so")
+        self.refused(QCOWFS, server.uri, self.point, names=[server.uri], says="read-only; -r mounts it so")
         daemon = self.mount(server.uri, "ro")
         self.assertEqual(harness.read_at(daemon.disk, 0, MiB), bytes(MiB))
         daemon.unmount()
@@ -273,11 +267,6 @@ class Abilities(ServedCase):
 
 class Refused(ServedCase):
     """One clear line each, and nothing is mounted."""
-
-    def setUp(self):
-        super().setUp()
-        self.point = self.path("point")
-        os.mkdir(self.point)
 
     def refuse(self, uri, says, *options):
         self.refused(QCOWFS, *options, uri, self.point, names=[uri], says=says)
@@ -350,11 +339,6 @@ class Refused(ServedCase):
 
 class Failures(ServedCase):
     """Errors are told, to whoever can act on them, and stay told; nobody waits for ever."""
-
-    def setUp(self):
-        super().setUp()
-        self.point = self.path("point")
-        os.mkdir(self.point)
 
     def written(self, daemon, synced=True):
         harness.write_at(daemon.disk, 0, content.noise(4 * MiB, 1))
@@ -542,9 +526,7 @@ class Cut(kill_test.KillCase):
         stalls = source.random() < 0.2
         options = self.options(source) + ["request_timeout=1"] * stalls
         daemon = foreground.Foreground(self, server.uri, self.point, *options)
-        found = disk.losses(harness.read_at(daemon.disk, 0, disk.size))
-        self.assertEqual(found[:5], [])
-        disk.accept(harness.read_at(daemon.disk, 0, disk.size))
+        self.judge_data(disk, harness.read_at(daemon.disk, 0, disk.size))
         writers = kill_test.Writers(disk, daemon.disk, source, compacting=source.random() < 0.4)
         try:
             for _ in range(source.choice([0, 1, 3, 10, 30, 60, 100])):
@@ -565,10 +547,7 @@ class Cut(kill_test.KillCase):
         server.kill()
         self.check_crashed(disk.image)
         if number % 3 == 0:
-            data = self.read_by_qemu(disk)
-            found = disk.losses(data)
-            self.assertEqual(found[:5], [])
-            disk.accept(data)
+            self.judge_data(disk, self.read_by_qemu(disk))
         return writers
 
 
