@@ -10,10 +10,16 @@
 namespace fuse {
 namespace {
 
+constexpr std::size_t partitions_max = 256;  // of one disk, as with the kernel: a table may name thousands
+
+constexpr std::size_t named_max = 32;  // in a message
+
 std::string names_of(const std::vector<Partition>& partitions) {
   std::string names;
-  for (const Partition& partition : partitions) names += (names.empty() ? "" : ", ") + std::to_string(partition.number);
-  return names;
+  for (std::size_t i = 0; i < partitions.size() && i < named_max; ++i) {
+    names += (i == 0 ? "" : ", ") + std::to_string(partitions[i].number);
+  }
+  return partitions.size() <= named_max ? names : names + " and more";
 }
 
 core::Awaitable<std::vector<Partition>> all_partitions(core::GuestDisk& disk, const std::string& image) {
@@ -24,6 +30,13 @@ core::Awaitable<std::vector<Partition>> all_partitions(core::GuestDisk& disk, co
   }
   if (found->empty()) core::fail(core::Errc::bad_argument, image + ": the disk's partition table has no partitions");
   co_return std::move(*found);
+}
+
+void refuse_too_many(const std::vector<Partition>& partitions, const std::string& image) {
+  if (partitions.size() <= partitions_max) return;
+  core::fail(core::Errc::bad_argument, image + ": the disk has " + std::to_string(partitions.size()) +
+                                           " partitions, and at most " + std::to_string(partitions_max) +
+                                           " are shown together; show one by -o partition=N");
 }
 
 void refuse_overlap(std::vector<Partition> partitions, const std::string& image) {
@@ -58,8 +71,9 @@ core::Awaitable<ShownFiles> choose_files(core::GuestDisk& disk, const MountPlan&
   std::vector<Partition> partitions = co_await all_partitions(disk, plan.image);
   if (plan.partitions.one) {
     partitions = only(*plan.partitions.one, partitions, plan.image);
-  } else if (!disk.read_only()) {
-    refuse_overlap(partitions, plan.image);
+  } else {
+    refuse_too_many(partitions, plan.image);
+    if (!disk.read_only()) refuse_overlap(partitions, plan.image);
   }
   for (const Partition& partition : partitions) {
     auto range = std::make_unique<core::DiskRange>(disk, partition.start, partition.size);

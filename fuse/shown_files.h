@@ -17,8 +17,8 @@ struct ShownFiles {
 
 /// What `plan` asks for, with the partitions as the disk's table has them now.
 /// Ownership  `disk` is borrowed by the files.
-/// Errors     Throws core::Error with one line where there is no such partition, or where two that can be written
-///            overlap: what is written to the one would not be seen in the other.
+/// Errors     Throws core::Error with one line where there is no such partition, where there are more than anybody has,
+///            or where two that can be written overlap: what is written to the one would not be seen in the other.
 core::Awaitable<ShownFiles> choose_files(core::GuestDisk& disk, const MountPlan& plan);
 
 }  // namespace fuse

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "core/big_endian.h"
 #include "tests/fuzz/sample_images.h"
 
 namespace fuzz {
@@ -37,13 +38,20 @@ unsigned cluster_choice(const SampleImage& image) {
   return shift << 1 | (image.zstd ? 1 : 0);
 }
 
+std::uint64_t directory_of(const SampleImage& sample) {
+  return core::load_big_endian<std::uint64_t>(sample.content, sample.bitmap_extension + 24);
+}
+
 void make(const std::filesystem::path& folder) {
   Seeds header(folder, "header");
   Seeds entries(folder, "entries");
   Seeds decoder(folder, "decoder");
   Seeds snapshots(folder, "snapshots");
+  Seeds bitmaps(folder, "bitmaps");
+  Seeds partitions(folder, "partitions");
   Seeds image(folder, "image");
   Seeds offline(folder, "offline");
+  Seeds changes(folder, "changes");
   unsigned number = 0;
   for (const SampleImage& sample : sample_images()) {
     header.add(part(sample.content, 0, 1024));
@@ -53,6 +61,7 @@ void make(const std::filesystem::path& folder) {
       decoder.add(behind(cluster_choice(sample), sample.fragments[i]));
     }
     if (sample.snapshot_table != 0) snapshots.add(behind(1, part(sample.content, sample.snapshot_table, 256)));
+    if (sample.bitmap_extension != 0) bitmaps.add(behind(1, part(sample.content, directory_of(sample), 32)));
     // Where these choose from: the last byte is the sample, those before it the changes and what is done afterwards.
     for (const unsigned length : {16u, 64u, 256u}) {
       Bytes choices = test::random_bytes(length, number);
@@ -60,6 +69,8 @@ void make(const std::filesystem::path& folder) {
       choices.push_back(static_cast<std::byte>(number));
       image.add(choices);
       offline.add(choices);
+      changes.add(choices);
+      partitions.add(choices);
     }
     ++number;
   }

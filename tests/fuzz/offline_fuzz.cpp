@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "qcow2/check.h"
 #include "qcow2/info.h"
+#include "qcow2/offline/image_map.h"
 #include "tests/fuzz/mutation.h"
 #include "tests/fuzz/scratch_file.h"
 
@@ -26,12 +27,34 @@ void require(bool holds, const char* what) {
   std::abort();
 }
 
+// Extents follow each other from the first byte of the disk to its last.
+class Map final : public qcow2::MapVisitor {
+ public:
+  void extent(const qcow2::MapExtent& extent) override {
+    require(extent.start == end_ && extent.length != 0, "the map has a gap");
+    end_ += extent.length;
+  }
+  void used(qcow2::HostUse, qcow2::HostExtent where) override { require(where.length != 0, "nothing is used"); }
+  std::uint64_t end() const { return end_; }
+
+ private:
+  std::uint64_t end_ = 0;
+};
+
+void map(const std::string& path) {
+  const qcow2::ImageMap image(path);
+  Map seen;
+  image.walk(seen);
+  require(seen.end() == image.disk_size(), "the map does not show all of the disk");
+}
+
 void look(const Bytes& content) {
   const std::string path = scratch_file(content);
   qcow2::CheckOptions with_data;
   with_data.data = true;
   attempt([&] { qcow2::check_image(path, with_data); });
   attempt([&] { qcow2::read_info(path); });
+  attempt([&] { map(path); });
   require(test::read_file(path) == content, "an image that was only looked at has changed");
 }
 

@@ -9,6 +9,7 @@
 #include "qcow2/format/header.h"
 #include "qcow2/format/table_entries.h"
 #include "qcow2/offline/snapshot_changes.h"
+#include "tests/fuzz/memory_file.h"
 #include "tests/support/image_session.h"
 #include "tests/support/memory_disk.h"
 
@@ -25,6 +26,8 @@ struct Kind {
   bool backing = false;
   bool snapshot = false;
   bool bitmap = false;
+  bool external_data = false;
+  qcow2::Preallocation preallocation = qcow2::Preallocation::off;
 };
 
 constexpr std::uint64_t clusters_of_disk = 40;
@@ -41,6 +44,8 @@ constexpr Kind kinds[] = {
     {.name = "snapshot", .snapshot = true},
     {.name = "tiny-snapshot", .cluster_size = 512, .refcount_bits = 8, .snapshot = true},
     {.name = "bitmap", .bitmap = true},
+    {.name = "external-data", .external_data = true},
+    {.name = "preallocated", .preallocation = qcow2::Preallocation::metadata},
     {.name = "usual", .cluster_size = 65536},
 };
 
@@ -52,6 +57,7 @@ Bytes created(const std::string& path, const Kind& kind) {
   options.compression = kind.compression;
   options.extended_l2 = kind.extended_l2;
   options.version = kind.version;
+  options.preallocation = kind.preallocation;
   if (kind.backing) options.backing = qcow2::BackingReference{"below.raw", "raw"};
   qcow2::create_image(path, options);
   return test::read_file(path);
@@ -82,6 +88,17 @@ Bytes with_snapshot(const std::string& path, const Bytes& content) {
 template <class Number>
 void put(Bytes& content, std::uint64_t at, Number number) {
   core::store_big_endian(core::MutableBytes(content).subspan(at, sizeof number), 0, number);
+}
+
+// No writer here makes one: the extension that names the file, in place of those there are.
+Bytes with_external_data(Bytes content) {
+  const std::uint64_t at = qcow2::header_length_written;
+  put<std::uint64_t>(content, qcow2::header_field::incompatible_features, qcow2::incompatible::external_data_file);
+  put<std::uint32_t>(content, at, qcow2::extension::data_file_name);
+  put<std::uint32_t>(content, at + 4, 4);
+  put<std::uint32_t>(content, at + 8, 0x64617461);
+  put<std::uint64_t>(content, at + 16, 0);  // no further extension
+  return content;
 }
 
 // No writer here makes one: a directory, a table and a cluster of bits behind the image, counted by a repair.
@@ -152,6 +169,24 @@ void add_refcounts(SampleImage& image, const qcow2::Header& header) {
   }
 }
 
+void add_snapshot(SampleImage& image, const qcow2::Header& header) {
+  image.snapshot_table = header.snapshot_table.value;
+  image.places.push_back(header.snapshot_table.value);
+  image.tables.push_back({header.snapshot_table.value, 4, 20});
+  const qcow2::HostOffset l1{word(image.content, header.snapshot_table.value)};
+  add_l1(image, l1, header.l1_entries, header);
+}
+
+void add_bitmap(SampleImage& image) {
+  image.bitmap_extension = qcow2::header_length_written;
+  const std::uint64_t directory = word(image.content, image.bitmap_extension + 24);
+  const std::uint64_t table = word(image.content, directory);
+  image.tables.push_back({directory, 4, 8});
+  image.tables.push_back({directory + 12, 1, 12});
+  image.tables.push_back({table, 8, 2});
+  for (const std::uint64_t place : {directory, table, word(image.content, table)}) image.places.push_back(place);
+}
+
 void find_tables(SampleImage& image) {
   const qcow2::Header header = qcow2::parse_header(image.content, image.name);
   image.cluster_size = header.geometry.cluster_size();
@@ -159,12 +194,8 @@ void find_tables(SampleImage& image) {
   add_header(image, header.length);
   add_l1(image, header.l1_table, header.l1_entries, header);
   add_refcounts(image, header);
-  if (header.snapshots == 0) return;
-  image.snapshot_table = header.snapshot_table.value;
-  image.places.push_back(header.snapshot_table.value);
-  image.tables.push_back({header.snapshot_table.value, 4, 20});
-  const qcow2::HostOffset l1{word(image.content, header.snapshot_table.value)};
-  add_l1(image, l1, header.l1_entries, header);
+  if (header.snapshots != 0) add_snapshot(image, header);
+  if (word(image.content, qcow2::header_field::autoclear_features) == qcow2::autoclear::bitmaps) add_bitmap(image);
 }
 
 std::vector<SampleImage> make_all() {
@@ -173,7 +204,9 @@ std::vector<SampleImage> make_all() {
     const test::TemporaryFolder folder;
     SampleImage image;
     image.name = kind.name;
-    image.content = written(created(folder.file("image"), kind), kind.cluster_size, 1);
+    image.content = created(folder.file("image"), kind);
+    if (kind.external_data) image.content = with_external_data(std::move(image.content));
+    image.content = written(image.content, kind.cluster_size, 1);
     if (kind.snapshot)
       image.content = written(with_snapshot(folder.file("image"), image.content), kind.cluster_size, 9);
     if (kind.bitmap) image.content = with_bitmap(folder.file("image"), image.content);
@@ -201,6 +234,7 @@ qcow2::ImageOptions options_for(const std::string& name) {
   options.tables_size = 64 << 10;
   options.clean_from = 4096;
   options.open_backing = small_disk;
+  options.open_data_file = [](const std::string&) { return std::make_unique<MemoryFile>(); };
   return options;
 }
 

@@ -271,6 +271,28 @@ class Hostile(harness.MountCase):
             self.assertIn("overlap, again and again", run(QCOWFS, "check", path, expect=2).stdout)
             self.refuse_in_bounds(path)
 
+    def test_bitmaps_that_share_one_large_table(self):
+        """Of 8 MiB, as data and in a hole, and each of sixty thousand bitmaps says that it is its own."""
+        source = self.create(4 * MiB, "--cluster-size", 512)
+        entries, bitmaps = 1 << 20, 60000
+        in_use, dirty_tracking = 1, 1
+        for name, table_is_hole in (("data", False), ("hole", True)):
+            with self.subTest(name=name), open(source, "rb") as file:
+                image = damage.Image(file.read())
+                self.assertEqual(image.word(image.header_length), 0, "where the extension goes")
+                table = 64 * MiB if table_is_hole else self.append(image, bytes(8 * entries))
+                entry = struct.pack(">QIIBBHI", table, entries, in_use, dirty_tracking, 16, 5, 0)
+                names = ((b"%05d" % number).ljust(8, b"\0") for number in range(bitmaps))
+                directory = self.append(image, b"".join(entry + name for name in names))
+                image.set_word(88, 1)  # bitmaps are kept up to date
+                extension = struct.pack(">IIIIQQQ", damage.BITMAPS_EXTENSION, 24, bitmaps, 0, 32 * bitmaps,
+                                        directory, 0)
+                image.data[image.header_length:image.header_length + len(extension)] = extension
+                path = self.store(f"bitmaps-{name}.qcow2", image)
+                os.truncate(path, 128 * MiB)
+                self.assertIn("the tables of its bitmaps overlap", run(QCOWFS, "check", path, expect=1).stderr)
+                self.refuse_in_bounds(path)
+
     def test_what_a_guest_writes_stays_its_disk(self):
         """CVE-2008-2004, CVE-2013-1922: a raw disk that begins like an image with a backing file."""
         header = bytearray(self.sound().data[:CLUSTER])

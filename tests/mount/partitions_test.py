@@ -245,6 +245,18 @@ class Refused(PartitionCase):
         self.assertNotIn(point, harness.mounts())
         self.mount(image).unmount()  # nothing was left locked
 
+    def test_more_partitions_than_anybody_has(self):
+        image, twin = self.partitioned("label: gpt\ntable-length: 512\n" + "size=4K\n" * 257, 300 * MiB)
+        point = self.path("point")
+        os.mkdir(point)
+        self.refused(QCOWFS, "-o", "partitions", image, point, names=[image], says="257 partitions, and at most 256")
+        refusal = self.refused(QCOWFS, "-o", "partition=300", image, point, names=[image],
+                               says="only 1, 2, 3, .* and more$")
+        self.assertLess(len(refusal.stderr), 500)
+        daemon = self.mount(image, "partition=257")
+        self.assertEqual(os.path.getsize(self.file(daemon, 257)), self.table(twin)[257][1])
+        daemon.unmount()
+
     def test_partitions_that_overlap(self):
         image, twin = self.partitioned("label: dos\nsize=8M\nsize=8M\n")
         daemon = self.mount(image)
