@@ -3,7 +3,6 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
-#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -13,6 +12,7 @@
 #include "core/engine.h"
 #include "core/error.h"
 #include "core/nbd/nbd_export.h"
+#include "fuse/standard_streams.h"
 #include "fuse/verb_work.h"
 #include "fuse/verbs.h"
 #include "fuse/waiting.h"
@@ -150,8 +150,7 @@ int run_check(const CheckOptions& options) {
       complain(options.image + ": not a qcow2 image; nothing else can be checked");
       return check_unsupported;
     }
-    const std::string text = options.json ? for_programs(options.image, *result) + "\n" : for_people(*result);
-    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+    print(options.json ? for_programs(options.image, *result) + "\n" : for_people(*result));
     return status_of(result->after);
   } catch (const std::exception& error) {
     complain(core::describe(error));

@@ -1,11 +1,10 @@
 #include "fuse/compacted_size.h"
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <string>
 
-#include "core/error.h"
+#include "fuse/standard_streams.h"
 
 namespace fuse {
 namespace {
@@ -23,8 +22,7 @@ std::string change(std::uint64_t before, std::uint64_t after) { return in_mib(be
 void say_sizes(const ImageSize& before, const ImageSize& after) {
   std::string text = "allocated " + change(before.allocated, after.allocated);
   if (before.length && after.length) text += ", length " + change(*before.length, *after.length);
-  text += "\n";
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+  print(text + "\n");
 }
 
 }  // namespace fuse

@@ -9,6 +9,7 @@
 #include "fuse/comparison.h"
 #include "fuse/images.h"
 #include "fuse/named_file_policy.h"
+#include "fuse/standard_streams.h"
 #include "fuse/verb_work.h"
 #include "fuse/verbs.h"
 #include "qcow2/allocation_difference.h"
@@ -150,10 +151,12 @@ int run_compare(const CompareOptions& options) {
   } catch (const std::exception& error) {
     return fail(error, judgement.status());
   }
-  const bool said = std::fputs(judgement.words().c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-  if (said) return judgement.status();
-  complain("writing to stdout failed");
-  return cannot_read;
+  try {
+    print(judgement.words());
+  } catch (const core::Error& error) {
+    return fail(error, cannot_read);
+  }
+  return judgement.status();
 }
 
 }  // namespace fuse

@@ -12,7 +12,7 @@
 namespace fuse {
 namespace {
 
-constexpr int lanes = 6;
+constexpr int comparing_lanes = 6;
 constexpr std::uint64_t stretch_bytes = 1 << 20;
 constexpr std::uint64_t sector = 512;
 
@@ -163,7 +163,7 @@ core::Awaitable<std::optional<std::uint64_t>> first_difference(core::Engine& eng
                                                                std::uint64_t end, Progress& progress) {
   Comparison comparison(engine, left, right, end, progress);
   core::TaskGroup group(engine.executor());
-  for (int i = 0; i < lanes; ++i) group.spawn(comparison.lane());
+  for (int i = 0; i < comparing_lanes; ++i) group.spawn(comparison.lane());
   co_await group.join();
   co_return comparison.first_difference();
 }

@@ -8,7 +8,7 @@
 namespace fuse {
 namespace {
 
-constexpr int lanes = 8;
+constexpr int copying_lanes = 8;
 
 class Copy {
  public:
@@ -79,7 +79,7 @@ core::Awaitable<void> Copy::deliver(const Piece& piece, std::uint64_t number) {
 core::Awaitable<void> copy_disk(core::Engine& engine, CopySource& source, CopyTarget& target, Progress& progress) {
   Copy copy(source, target, progress);
   core::TaskGroup group(engine.executor());
-  for (int i = 0; i < lanes; ++i) group.spawn(copy.lane());
+  for (int i = 0; i < copying_lanes; ++i) group.spawn(copy.lane());
   co_await group.join();
   co_await target.finish(source.size());
 }

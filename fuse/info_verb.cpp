@@ -11,6 +11,7 @@
 #include "core/alignment.h"
 #include "core/error.h"
 #include "fuse/snapshot_json.h"
+#include "fuse/standard_streams.h"
 #include "fuse/verbs.h"
 #include "fuse/waiting.h"
 #include "qcow2/info.h"
@@ -195,8 +196,7 @@ int run_info(const InfoOptions& options) {
     std::optional<Waiting> waiting(std::in_place, "looking at " + options.image);
     const qcow2::ImageInfo info = qcow2::read_info(options.image);
     waiting.reset();
-    const std::string text = options.json ? for_programs(info) + "\n" : for_people(info);
-    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+    print(options.json ? for_programs(info) + "\n" : for_people(info));
     return exit_success;
   } catch (const std::exception& error) {
     complain(core::describe(error));

@@ -13,13 +13,12 @@
 #include "fuse/announcement.h"
 #include "fuse/libfuse.h"
 #include "fuse/options.h"
+#include "fuse/standard_streams.h"
 #include "fuse/verbs.h"
 
 namespace fuse {
 
 namespace {
-
-int print(const std::string& text) { return std::fputs(text.c_str(), stdout) < 0 ? exit_failure : exit_success; }
 
 int run(const MountOptions& options) { return run_mount(options); }
 int run(const UmountOptions& options) { return run_umount(options); }
@@ -32,9 +31,13 @@ int run(const CompareOptions& options) { return run_compare(options); }
 int run(const MapOptions& options) { return run_map(options); }
 int run(const CompactOptions& options) { return run_compact(options); }
 int run(const SnapshotOptions& options) { return run_snapshot(options); }
-int run(const Printout& asked) { return print(asked.text); }
+int run(const Printout& asked) {
+  print(asked.text);
+  return exit_success;
+}
 int run(const ShowVersion&) {
-  return print(std::string("qcowfs " QCOWFS_VERSION " (libfuse ") + ::fuse_pkgversion() + ")\n");
+  print(std::string("qcowfs " QCOWFS_VERSION " (libfuse ") + ::fuse_pkgversion() + ")\n");
+  return exit_success;
 }
 
 // Started with one of them closed, the next file to be opened would become what others take for stdin or

@@ -4,7 +4,6 @@
 #include <array>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
-#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "core/error.h"
 #include "fuse/map_picture.h"
 #include "fuse/named_file_policy.h"
+#include "fuse/standard_streams.h"
 #include "fuse/verbs.h"
 #include "qcow2/chain_map.h"
 
@@ -21,10 +21,6 @@ namespace {
 
 using qcow2::ChainExtent;
 using qcow2::ExtentKind;
-
-void print(const std::string& text) {
-  if (std::fputs(text.c_str(), stdout) < 0) core::fail_errno(errno, "writing to stdout");
-}
 
 class ForPrograms {
  public:
@@ -35,7 +31,7 @@ class ForPrograms {
 
   void end() {
     if (first_) tell(ChainExtent{}, false, false);  // QEMU has an entry for a disk without bytes too
-    print("]\n");
+    print_part("]\n");
   }
 
  private:
@@ -49,7 +45,7 @@ class ForPrograms {
     entry["data"] = data;
     entry["compressed"] = extent.kind == ExtentKind::compressed;
     if (extent.host) entry["offset"] = extent.host->value;
-    print((first_ ? "[" : ",\n") + boost::json::serialize(entry));
+    print_part((first_ ? "[" : ",\n") + boost::json::serialize(entry));
     first_ = false;
   }
 
@@ -99,7 +95,7 @@ class ForPeople {
 
   void end() const {
     if (compressed_ == 0) return;
-    print(std::to_string(compressed_) + " bytes are compressed to " + std::to_string(stored_) + "\n");
+    print_part(std::to_string(compressed_) + " bytes are compressed to " + std::to_string(stored_) + "\n");
   }
 
  private:
@@ -107,7 +103,7 @@ class ForPeople {
            const std::string& file) const {
     std::string line = column(start, 20) + column(length, 20) + column(kind, 14) + column(at, 16);
     line = names_files_ ? line + file : line.substr(0, line.find_last_not_of(' ') + 1);
-    print(line + "\n");
+    print_part(line + "\n");
   }
 
   static std::string column(std::string text, std::size_t width) {
@@ -149,8 +145,7 @@ void map(const MapOptions& options) {
   } else {
     list(chain, ForPeople(chain));
   }
-  if (picture) print("\n" + picture->draw());
-  if (std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+  print(picture ? "\n" + picture->draw() : "");
 }
 
 }  // namespace

@@ -1,14 +1,13 @@
 // `qcowfs snapshot`: the internal snapshots of an image that is not mounted.
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
-#include <cerrno>
-#include <cstdio>
 #include <ctime>
 #include <exception>
 #include <string>
 
 #include "core/error.h"
 #include "fuse/snapshot_json.h"
+#include "fuse/standard_streams.h"
 #include "fuse/verbs.h"
 #include "fuse/waiting.h"
 #include "qcow2/info.h"
@@ -43,8 +42,7 @@ std::string for_programs(const std::vector<qcow2::Snapshot>& snapshots) {
 
 void list(const SnapshotOptions& options) {
   const std::vector<qcow2::Snapshot> snapshots = qcow2::read_info(options.image).snapshots;
-  const std::string text = options.json ? for_programs(snapshots) : for_people(snapshots);
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
+  print(options.json ? for_programs(snapshots) : for_people(snapshots));
 }
 
 qcow2::SnapshotTime now() {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include "core/error.h"
 
@@ -41,9 +42,18 @@ void write_stream(int descriptor, core::Bytes source) {
     if (written >= 0) {
       source = source.subspan(static_cast<std::size_t>(written));
     } else if (!worth_another_try(descriptor, POLLOUT)) {
-      core::fail_errno(errno, "writing stdout");
+      core::fail_errno(errno, "writing to stdout");
     }
   }
+}
+
+void print_part(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) < 0) core::fail_errno(errno, "writing to stdout");
+}
+
+void print(const std::string& text) {
+  print_part(text);
+  if (std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
 }
 
 }  // namespace fuse

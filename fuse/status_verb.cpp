@@ -5,7 +5,6 @@
 #include <boost/json/parse.hpp>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <thread>
@@ -13,6 +12,7 @@
 #include "core/error.h"
 #include "fuse/attributes.h"
 #include "fuse/mount_table.h"
+#include "fuse/standard_streams.h"
 #include "fuse/status_text.h"
 #include "fuse/verbs.h"
 
@@ -50,10 +50,6 @@ std::string report_of(const std::string& path) {
   std::string report;
   if (const int error = ask(path, report); error != 0) refuse(path, error);
   return report;
-}
-
-void print(const std::string& text) {
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) core::fail_errno(errno, "writing to stdout");
 }
 
 std::string rendered(const StatusOptions& options, const std::string& report,

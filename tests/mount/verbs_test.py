@@ -619,6 +619,14 @@ class Map(VerbCase):
         self.refused(QCOWFS, "map", image, names=[image], says="not aligned")
 
 
+class Answers(VerbCase):
+    def test_a_full_stdout_is_told(self):
+        image = self.create(MiB)
+        for command in (["--help"], ["--version"], ["info", image], ["check", image], ["map", image],
+                        ["map", "--json", image], ["snapshot", "list", "--json", image], ["compare", image, image]):
+            self.refused("sh", "-c", 'exec "$@" >/dev/full', "sh", QCOWFS, *command, says="writing to stdout")
+
+
 class Preallocation(VerbCase):
     HOWS = ("metadata", "falloc", "full")
 
