@@ -5,6 +5,7 @@
 
 #include "core/alignment.h"
 #include "core/error.h"
+#include "fuse/image_format.h"
 #include "fuse/standard_streams.h"
 
 namespace fuse {

@@ -2,10 +2,10 @@
 
 #include <filesystem>
 
-#include "core/big_endian.h"
 #include "core/file_lock.h"
 #include "core/nbd/nbd_export.h"
 #include "core/raw_disk.h"
+#include "fuse/image_format.h"
 #include "fuse/named_file_policy.h"
 #include "fuse/unfinished_file.h"
 #include "qcow2/create.h"
@@ -15,7 +15,6 @@
 namespace fuse {
 namespace {
 
-constexpr std::uint32_t qcow2_magic = 0x514649fb;
 constexpr unsigned commit_interval_ms = 3600 * 1000;  // an unfinished target has no use for being durable
 
 core::Awaitable<OpenDisk> open_qcow2(core::Engine& engine, std::unique_ptr<core::BlockFile> file,
@@ -26,16 +25,10 @@ core::Awaitable<OpenDisk> open_qcow2(core::Engine& engine, std::unique_ptr<core:
   co_return open;
 }
 
-core::Awaitable<ImageFormat> detect(core::BlockFile& file) {
-  core::Buffer head(sizeof(qcow2_magic));
-  co_await file.read_at(core::FileOffset{0}, head.span());
-  co_return starts_like_qcow2(head.span()) ? ImageFormat::qcow2 : ImageFormat::raw;
-}
-
 core::Awaitable<std::unique_ptr<Source>> open_remote_source(core::Engine& engine, std::string uri,
                                                             std::string snapshot) {
   core::NbdExport remote = core::open_nbd_export(engine, uri, core::Access::read_only, request_timeout_default);
-  const ImageFormat format = co_await detect(*remote.file);
+  const ImageFormat format = co_await detect_format(*remote.file);
   if (format == ImageFormat::raw) {
     core::fail(core::Errc::bad_argument, uri + ": not a qcow2 image; of those that are on a server only such are read");
   }
@@ -64,10 +57,6 @@ void create_missing_image(const std::string& path, std::uint64_t size) {
   file.publish();
 }
 
-bool starts_like_qcow2(core::Bytes head) {
-  return head.size() >= sizeof(qcow2_magic) && core::load_big_endian<std::uint32_t>(head, 0) == qcow2_magic;
-}
-
 core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::string path,
                                                      std::optional<ImageFormat> format, NamedFileOptions named,
                                                      std::string snapshot) {
@@ -78,7 +67,7 @@ core::Awaitable<std::unique_ptr<Source>> open_source(core::Engine& engine, std::
   const core::Access access = core::Access::read_only;
   auto file = std::make_unique<core::DirectFile>(engine, path, access, core::DirectIo::automatic);
   core::lock_image(file->descriptor(), access, path);
-  if (!format) format = co_await detect(*file);
+  if (!format) format = co_await detect_format(*file);
   OpenDisk open;
   if (*format == ImageFormat::raw) {
     if (!snapshot.empty()) core::fail(core::Errc::bad_argument, path + ": a raw image has no snapshots");

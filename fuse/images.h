@@ -61,7 +61,4 @@ core::Awaitable<OpenDisk> create_target_image(core::Engine& engine, const std::s
 /// once one makes it. Throws core::Error.
 void create_missing_image(const std::string& path, std::uint64_t size);
 
-/// Whether a file that starts so is taken for a qcow2 image.
-bool starts_like_qcow2(core::Bytes head);
-
 }  // namespace fuse
