@@ -73,7 +73,11 @@ core::Awaitable<void> Disk::open() {
   if (!options_.read_only) co_await refcounts_.open(refcount_table_, refcount_table_clusters_);
   if (!options_.read_only && !file_.allocated_bytes()) co_await space_.count_in_use();
   if (surveyed_ && geometry_.cluster_size() > fresh_block_) {
-    co_await survey(file_, map_.published_tables(), geometry_, block_use_, space_);
+    const std::uint64_t end = limits::tracked_holes_bytes + allocated_bytes();
+    co_await survey(file_, map_.published_tables(), geometry_, end, block_use_);
+    for (HostCluster cluster{0}; cluster < block_use_.end(); cluster = cluster + 1) {
+      if (block_use_.dead_bytes(cluster) != 0) space_.has_holes(cluster);
+    }
   }
 }
 

@@ -35,6 +35,9 @@ inline constexpr std::uint64_t lane_bytes = 256 << 10;
 /// Clusters gathered at a time, by what they may need on the host when each turns out incompressible.
 inline constexpr std::uint64_t gathering_reserve_max = 1 << 30;
 
+/// Where an image has holes, its clusters are looked at so far beyond what it takes of its host.
+inline constexpr std::uint64_t tracked_holes_bytes = 128ull << 30;
+
 /// Host space is set aside in steps of this.
 inline constexpr std::uint64_t reserve_bytes = 16 << 20;
 

@@ -1,5 +1,6 @@
 #include "qcow2/flow/survey.h"
 
+#include <algorithm>
 #include <boost/dynamic_bitset.hpp>
 
 #include "qcow2/format/table_entries.h"
@@ -9,8 +10,8 @@ namespace {
 
 class Survey {
  public:
-  Survey(const Geometry& geometry, std::uint64_t file_size, BlockUse& block_use)
-      : geometry_(geometry), file_size_(file_size), block_use_(block_use), whole_(geometry.host_clusters(file_size)) {}
+  Survey(const Geometry& geometry, std::uint64_t end, BlockUse& block_use)
+      : geometry_(geometry), block_use_(block_use), whole_(geometry.host_clusters(end)) {}
 
   void add_whole(HostOffset at) {
     const HostCluster cluster = geometry_.cluster_of(at);
@@ -25,22 +26,22 @@ class Survey {
         continue;
       }
       const HostExtent fragment = compressed_extent(entry.word, geometry_);
-      if (fragment.at.value < file_size_) block_use_.add(fragment);
+      if (geometry_.cluster_of(fragment.at).value < whole_.size()) block_use_.add(fragment);
     }
   }
 
-  void finish(SpaceReserve& space) {
+  void finish() {
     for (std::size_t at = whole_.find_first(); at != whole_.npos; at = whole_.find_next(at)) {
       block_use_.freed(HostCluster{at});
     }
-    for (HostCluster cluster{0}; cluster < block_use_.end(); cluster = cluster + 1) {
-      if (block_use_.dead_bytes(cluster) != 0) space.has_holes(cluster);
+    // Of those that a fragment reaches into from below nobody knows what else is in them.
+    for (HostCluster cluster{whole_.size()}; cluster < block_use_.end(); cluster = cluster + 1) {
+      block_use_.freed(cluster);
     }
   }
 
  private:
   Geometry geometry_;
-  std::uint64_t file_size_;
   BlockUse& block_use_;
   boost::dynamic_bitset<> whole_;  // clusters that are tables, or standard clusters
 };
@@ -48,8 +49,8 @@ class Survey {
 }  // namespace
 
 core::Awaitable<void> survey(core::BlockFile& file, std::vector<HostOffset> tables, Geometry geometry,
-                             BlockUse& block_use, SpaceReserve& space) {
-  Survey found(geometry, file.size(), block_use);
+                             std::uint64_t end, BlockUse& block_use) {
+  Survey found(geometry, std::min(end, file.size()), block_use);
   core::Buffer table(geometry.cluster_size());
   found.add_whole(HostOffset{0});
   for (const HostOffset at : tables) {
@@ -58,7 +59,7 @@ core::Awaitable<void> survey(core::BlockFile& file, std::vector<HostOffset> tabl
     found.add_whole(at);
     found.add_table(table.span());
   }
-  found.finish(space);
+  found.finish();
 }
 
 }  // namespace qcow2

@@ -29,6 +29,7 @@ BlockUse::BlockUse(const Geometry& geometry, std::uint64_t block)
 void BlockUse::set_count(std::uint64_t block, unsigned count) {
   const unsigned shift = block % 2 * 4;
   Page& page = counts_[block / page_blocks];
+  if (!page && count == 0) return;
   if (!page) {
     page = std::make_unique<std::uint8_t[]>(page_blocks / 2);
     ++pages_;

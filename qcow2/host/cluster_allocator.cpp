@@ -69,7 +69,8 @@ core::Awaitable<bool> ClusterAllocator::reserve_at(HostClusters clusters) {
     const std::uint64_t count = co_await refcounts_.count(cluster);
     if (count != 0) co_return false;
   }
-  co_await space_.back_up_to(end);
+  const bool reached = co_await space_.back_at(clusters);
+  if (!reached) co_return false;
   const bool backed = co_await space_.fill_holes(clusters);
   if (!backed) co_return false;
   space_.took(clusters);

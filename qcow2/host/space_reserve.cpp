@@ -44,6 +44,24 @@ core::Awaitable<void> SpaceReserve::back_up_to(HostCluster end) {
   }
 }
 
+core::Awaitable<bool> SpaceReserve::back_at(HostClusters clusters) {
+  const std::uint64_t step = std::max(clusters.count, limits::reserve_bytes >> geometry_.cluster_bits);
+  const HostCluster end = clusters.first + clusters.count;
+  if (clusters.first <= frontier_ + step) {
+    co_await back_up_to(end);
+    co_return true;
+  }
+  const core::AsyncMutex::Guard alone = co_await pushing_.lock();
+  if (clusters.first >= apart_.first && end <= apart_.first + apart_.count) co_return true;
+  const HostExtent ahead{geometry_.start_of(clusters.first), step << geometry_.cluster_bits};
+  const bool backed = co_await back(ahead);
+  if (!backed) co_return false;
+  apart_ = {clusters.first, step};
+  window_begin_ = std::min(window_begin_, clusters.first);
+  window_end_ = std::max(window_end_, clusters.first + step);
+  co_return true;
+}
+
 core::Awaitable<bool> SpaceReserve::back(HostExtent extent) {
   bool backed = true;
   if (!promised_) co_return backed;
@@ -115,6 +133,7 @@ core::Awaitable<void> SpaceReserve::retreat(HostCluster lowest, const std::funct
   frontier_ = HostCluster{core::align_down(lowest.value, chunk_)};
   free_ = 0;
   stale_ = false;
+  apart_ = {};
   const HostCluster end = std::min(window_end_, HostCluster{geometry_.host_clusters(file_.size())});
   for (std::uint64_t runs = 0; runs < runs_max && idle(); ++runs) {
     const HostClusters run = co_await refcounts_.next_free_run(window_begin_, end);

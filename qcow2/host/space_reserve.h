@@ -33,6 +33,9 @@ class SpaceReserve {
   core::Awaitable<void> ensure(std::uint64_t clusters);
   /// Backs everything below `end`, as far as the host has space for it.
   core::Awaitable<void> back_up_to(HostCluster end);
+  /// Backs these, which are free: where they lie far behind the frontier not what is between, which may be terabytes.
+  /// False where the host has no space for them.
+  core::Awaitable<bool> back_at(HostClusters clusters);
   /// Space for these bytes, which are in use for nothing. False where the host has none.
   core::Awaitable<bool> back(HostExtent extent);
   /// Counts anew: clusters that were taken and never used are free again.
@@ -91,6 +94,7 @@ class SpaceReserve {
   bool stale_ = false;             ///< more may be free: of chunks that were taken in part, the rest came back
   bool promised_ = true;           ///< by the file system
   boost::dynamic_bitset<> holes_;  ///< clusters that were in use with holes: not backed when they become free
+  HostClusters apart_{};           ///< backed, behind the frontier
   HostCluster window_begin_{0};    ///< free clusters in [begin, max(end, frontier)) may take space on the host
   HostCluster window_end_{0};
   core::AsyncMutex pushing_;

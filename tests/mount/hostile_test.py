@@ -40,6 +40,30 @@ def digest(path):
     return found.digest()
 
 
+class AllocationWatch:
+    """How much a file takes of its host at most, while it lasts."""
+
+    def __init__(self, path):
+        self.path = path
+        self.most = 0
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def look(self):
+        while True:
+            self.most = max(self.most, os.stat(self.path).st_blocks * 512)
+            if self.ended.wait(0.005):
+                return
+
+
 class Hostile(harness.MountCase):
     def store(self, name, image):
         return content.write_file(self.path(name), bytes(image.data))
@@ -241,6 +265,71 @@ class Hostile(harness.MountCase):
         self.refuse_in_bounds(image)
         if not harness.SANITIZED:
             self.assertLess(self.peak_of("check", image), MEMORY_BESIDE_CACHE)
+
+    def behind_terabytes(self, cluster, move):
+        """A sound image of 15 TiB all but a part of which is in its first megabytes: move(image, to) says where that
+        is, how long, and puts its new place into what names it."""
+        path = self.create(64 * MiB, "--cluster-size", cluster, name=f"behind-{self.next_number()}.qcow2")
+        daemon = self.mount(path)
+        harness.write_at(daemon.disk, 0, content.text(MiB, 1))
+        harness.write_at(daemon.disk, 2 * MiB, content.noise(2 * MiB, 1))
+        daemon.unmount()
+        with open(path, "rb") as file:
+            image = damage.Image(file.read())
+        far = (15 << 40) - 8 * MiB
+        at, length = move(image, far)
+        with open(path, "r+b") as file:
+            file.write(image.data)
+            file.seek(far + at % 512)
+            file.write(image.data[at:at + length])
+            file.truncate(15 << 40)
+        run(QCOWFS, "check", "--repair", "all", path)
+        return path
+
+    def use_in_bounds(self, path):
+        """Mounts it writable, writes and compacts, all in time, in memory, and without taking the host's space."""
+        twin = path + ".raw"
+        started = time.monotonic()
+        daemon = self.mount(path)
+        self.assertLess(time.monotonic() - started, SECONDS_MAX, "too long to mount")
+        run("cp", daemon.disk, twin)
+        for disk in (daemon.disk, twin):
+            harness.write_at(disk, 0, content.text(3 * MiB, 2))
+            run("sync", disk)
+        with AllocationWatch(path) as allocation:
+            self.assertLess(run(QCOWFS, "compact", daemon.point).seconds, SECONDS_MAX, "too long to compact")
+        self.assertLess(allocation.most, 256 * MiB)
+        if not harness.SANITIZED:
+            self.assertLess(harness.peak_memory(daemon.pid), 144 * MiB + MEMORY_BESIDE_CACHE)
+        daemon.unmount()
+        self.judge(path, twin)
+
+    def test_a_fragment_behind_a_hole_of_terabytes(self):
+        def move(image, far):
+            entry = image.compressed_entries()[0]
+            at, length = image.fragment(image.word(entry))
+            image.set_word(entry, image.word(entry) - at + far + at % 512)
+            return at, length
+
+        for cluster in (8 * KiB, 64 * KiB):
+            with self.subTest(cluster=cluster):
+                path = self.behind_terabytes(cluster, move)
+                self.refuse_in_bounds(path)
+                self.use_in_bounds(path)
+                self.assertLess(os.path.getsize(path), 64 * MiB, "the file's end was not lowered")
+
+    def test_a_table_behind_a_hole_of_terabytes(self):
+        def move(image, far):
+            entry = image.l1_entries()[0]
+            at = image.word(entry) & damage.OFFSET_MASK
+            image.set_word(entry, COPIED | far)
+            return at, image.cluster
+
+        for cluster in (64 * KiB, 2 * MiB):
+            with self.subTest(cluster=cluster):
+                path = self.behind_terabytes(cluster, move)
+                self.refuse_in_bounds(path)
+                self.use_in_bounds(path)
 
     def peak_of(self, *command):
         """Bytes: the most memory that a command took."""

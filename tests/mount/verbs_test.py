@@ -161,7 +161,7 @@ class Convert(VerbCase):
             process.stdout.read(1000)
             process.stdout.close()
             self.assertEqual(process.wait(30), 1)
-            self.assertRegex(process.stderr.read().decode(), r"^qcowfs: writing stdout: .*\n$")
+            self.assertRegex(process.stderr.read().decode(), r"^qcowfs: writing to stdout: .*\n$")
 
     def test_the_format_may_be_said(self):
         image = self.convert(self.write("raw", content.text(MiB, 1)), self.path("image"))
