@@ -90,7 +90,7 @@ std::vector<HostOffset> BitmapReader::read_table(HostExtent table, const std::st
     const HostOffset at{word & entry_offset_mask};
     const bool sensible = (word & word_reserved_mask) == 0 && layout_.geometry().is_cluster_aligned(at) &&
                           (at.value == 0 || (word & all_ones) == 0);
-    require(sensible, "the table of bitmap " + in_quotes(name) + " has an entry that cannot be true");
+    if (!sensible) require(false, "the table of bitmap " + in_quotes(name) + " has an entry that cannot be true");
     if (at.value != 0) clusters.push_back(at);
   }
   return clusters;
