@@ -176,6 +176,14 @@ TEST(BlockUse, TakesLessThanAByteForEachFourKibibytesOfTheFile) {
   }
 }
 
+TEST(BlockUse, WhatWasNeverTouchedCostsNothingWhenItIsFree) {
+  BlockUse use(Geometry{16, 4}, block);
+  use.add({HostOffset{1ull << 33}, 100});
+  const std::uint64_t before = use.memory();
+  for (HostCluster cluster{0}; cluster < HostCluster{1 << 17}; cluster = cluster + 1) use.freed(cluster);
+  EXPECT_EQ(use.memory(), before);
+}
+
 TEST(BlockUse, AFragmentThatWasNeverAddedCostsNothingWhereverItLies) {
   BlockUse use(Geometry{16, 4}, block);
   use.remove({HostOffset{(1ull << 54) + 5}, 70000});  // memory for all before it: there is none
