@@ -52,7 +52,7 @@ core::Awaitable<void> Compaction::slide_together() {
   const HostClusters free = co_await rooms_.refcounts.next_free_run(HostCluster{0}, end);
   const HostCluster first_free = free.count == 0 ? end : free.first;
   bool sliding = false;
-  for (HostCluster from{0}; from < end && !order_.cancelled(); from = from + window) {
+  for (HostCluster from{0}; from < end && !order_.cancelled(); from = rooms_.refcounts.next_covered(from + window)) {
     order_.progress(geometry_.start_of(from).value, geometry_.start_of(end).value);
     const HostCluster to = std::min(end, from + window);
     std::vector<Resident> residents = co_await in_window(from, to);

@@ -54,7 +54,8 @@ void BlockUse::cover(std::uint64_t wanted) {
 }
 
 template <typename Change>
-void BlockUse::change(HostExtent fragment, Change change) {
+bool BlockUse::change(HostExtent fragment, Change change) {
+  bool touched_before = false;
   const HostClusters touched = geometry_.clusters_touched(fragment);
   const std::uint64_t end = (fragment.at.value + fragment.length - 1) / block_ + 1;
   std::uint64_t block = fragment.at.value / block_;
@@ -63,12 +64,14 @@ void BlockUse::change(HostExtent fragment, Change change) {
     const Dead before = dead_of(cluster);
     for (; block < std::min(end, (cluster + 1) * per_cluster_); ++block) {
       const unsigned known = count(block);
+      touched_before |= known != 0;
       if (known == count_max) continue;
       set_count(block, change(known));
       touched_blocks_ += (count(block) != 0 ? 1 : 0) - (known != 0 ? 1 : 0);
     }
     account(cluster, before);
   }
+  return touched_before;
 }
 
 std::uint64_t BlockUse::clusters_up_to(HostExtent fragment) const {
@@ -87,7 +90,8 @@ void BlockUse::add(HostExtent fragment) {
 // What was never added may lie anywhere that an entry can name: it must not cost memory.
 void BlockUse::remove(HostExtent fragment) {
   if (clusters_up_to(fragment) > clusters()) return;
-  change(fragment, [](unsigned count) { return count - (count != 0 ? 1 : 0); });
+  const bool was_added = change(fragment, [](unsigned count) { return count - (count != 0 ? 1 : 0); });
+  if (!was_added) return;
   fragments_ -= std::min<std::uint64_t>(fragments_, 1);
   fragment_bytes_ -= std::min(fragment_bytes_, bytes_of(fragment));
   const HostClusters touched = geometry_.clusters_touched(fragment);

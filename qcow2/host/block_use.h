@@ -76,8 +76,9 @@ class BlockUse {
     return page ? page[block % page_blocks / 2] >> (block % 2 * 4) & 0xf : 0;
   }
   void set_count(std::uint64_t block, unsigned count);
+  /// Whether anything touched one of its blocks before.
   template <typename Change>
-  void change(HostExtent fragment, Change change);
+  bool change(HostExtent fragment, Change change);
   std::uint64_t clusters_up_to(HostExtent fragment) const;  ///< and with those that it touches
   void cover(std::uint64_t clusters);
   void account(std::uint64_t cluster, const Dead& before);

@@ -155,6 +155,11 @@ core::Awaitable<std::uint64_t> Refcounts::count_free(HostCluster from, HostClust
   co_return free;
 }
 
+HostCluster Refcounts::next_covered(HostCluster from) const {
+  while (from < covered_end() && !position(from)) from = end_of_block(from);
+  return std::min(from, covered_end());
+}
+
 core::Awaitable<HostClusters> Refcounts::next_free_run(HostCluster from, HostCluster end) {
   const std::uint64_t per_slice = slices_.slice_size() * 8 >> geometry_.refcount_order;
   HostClusters run{from, 0};

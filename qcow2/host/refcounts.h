@@ -45,6 +45,9 @@ class Refcounts {
   core::Awaitable<std::uint64_t> count_free(HostCluster from, HostCluster to, std::uint64_t chunk);
   /// The first clusters in a row from `from` on, below `end`, that have no reference; count 0 where there are none.
   core::Awaitable<HostClusters> next_free_run(HostCluster from, HostCluster end);
+  /// The first cluster from `from` on that a refcount block covers, or covered_end(): those before it have no
+  /// reference.
+  HostCluster next_covered(HostCluster from) const;
   /// Behind the last cluster below `end` that has a reference.
   core::Awaitable<HostCluster> end_of_use(HostCluster end);
   /// What the next grow() takes for itself.

@@ -190,6 +190,10 @@ TEST(BlockUse, AFragmentThatWasNeverAddedCostsNothingWhereverItLies) {
   use.add({HostOffset{65536}, 100});
   use.remove({HostOffset{1ull << 54}, 100});
   EXPECT_EQ(use.dead_bytes(), 65536u - block);
+  use.add({HostOffset{9 * 65536}, 100});
+  const std::uint64_t live = use.touched().live;
+  use.remove({HostOffset{4 * 65536}, 200});  // between two that were: nor does it change what is known of them
+  EXPECT_EQ(use.touched().live, live);
 }
 
 TEST(BlockUse, ACrowdedBlockIsTouchedUntilItsClusterIsFree) {

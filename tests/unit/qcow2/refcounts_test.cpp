@@ -96,8 +96,11 @@ TEST(GapInTheRefcountTable, IsPassedOverAtOnce) {
   EXPECT_EQ(test::run(engine, image.refcounts.count_free(qcow2::HostCluster{0}, end, 1)), 1u);
   EXPECT_EQ(test::run(engine, image.refcounts.end_of_use(end)), last);
   EXPECT_EQ(test::run(engine, image.refcounts.end_of_use(last)), last);
+  EXPECT_EQ(image.refcounts.next_covered(qcow2::HostCluster{7}), qcow2::HostCluster{7});
   const qcow2::HostCluster within{5 * per_block};
   EXPECT_EQ(test::run(engine, image.refcounts.end_of_use(within)), qcow2::HostCluster{per_block});
+  EXPECT_EQ(image.refcounts.next_covered(within), qcow2::HostCluster{(blocks - 1) * per_block});
+  EXPECT_EQ(image.refcounts.next_covered(end + 5), end);
 }
 
 }  // namespace
