@@ -127,4 +127,5 @@ class UserNamespace(Rootless):
 
 
 if __name__ == "__main__":
+    house.open_fuse_to_users()
     house.main()
