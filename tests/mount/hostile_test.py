@@ -360,6 +360,22 @@ class Hostile(harness.MountCase):
             self.assertIn("overlap, again and again", run(QCOWFS, "check", path, expect=2).stdout)
             self.refuse_in_bounds(path)
 
+    def test_as_many_snapshots_as_there_may_be(self):
+        """Found by fuzzing: their table lies in a hole, and every change reads it several times."""
+        source = self.create(4 * MiB)
+        run(QCOWFS, "snapshot", "create", source, "one")
+        with open(source, "rb") as file:
+            image = damage.Image(file.read())
+        image.put(">I", 60, 65536)
+        image.put(">Q", 64, 1 << 30)
+        path = self.store("snapshots.qcow2", image)
+        os.truncate(path, (1 << 30) + 4 * MiB)
+        self.refuse_in_bounds(path)
+        for command in ("create", "delete", "apply"):
+            done = run(QCOWFS, "snapshot", command, path, "one", expect=1)
+            self.assertLess(done.seconds, SECONDS_MAX, command)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+
     def test_bitmaps_that_share_one_large_table(self):
         """Of 8 MiB, as data and in a hole, and each of sixty thousand bitmaps says that it is its own."""
         source = self.create(4 * MiB, "--cluster-size", 512)
