@@ -30,7 +30,11 @@ BitmapReader::BitmapReader(const ReadOnlyFile& file, const ImageLayout& layout) 
 }
 
 void BitmapReader::require(bool holds, const std::string& what) const {
-  if (!holds) core::fail(core::Errc::corrupt_image, file_.path() + ": " + what);
+  if (!holds) refuse(what);
+}
+
+void BitmapReader::refuse(const std::string& what) const {
+  core::fail(core::Errc::corrupt_image, file_.path() + ": " + what);
 }
 
 void BitmapReader::expect_all() const {
@@ -90,7 +94,7 @@ std::vector<HostOffset> BitmapReader::read_table(HostExtent table, const std::st
     const HostOffset at{word & entry_offset_mask};
     const bool sensible = (word & word_reserved_mask) == 0 && layout_.geometry().is_cluster_aligned(at) &&
                           (at.value == 0 || (word & all_ones) == 0);
-    if (!sensible) require(false, "the table of bitmap " + in_quotes(name) + " has an entry that cannot be true");
+    if (!sensible) refuse("the table of bitmap " + in_quotes(name) + " has an entry that cannot be true");
     if (at.value != 0) clusters.push_back(at);
   }
   return clusters;

@@ -38,6 +38,7 @@ class BitmapReader {
   bool covers_disk(std::uint32_t table_entries, unsigned granularity_bits) const;
   void expect_all() const;
   void require(bool holds, const std::string& what) const;
+  [[noreturn]] void refuse(const std::string& what) const;
 
   const ReadOnlyFile& file_;
   const ImageLayout& layout_;

@@ -1,11 +1,8 @@
 // A damaged image whose snapshots are taken, deleted and applied: what succeeds leaves a sound image, and what fails
 // the image with the damage that it had.
-#include <cstdio>
-#include <cstdlib>
-
 #include "core/log.h"
-#include "qcow2/check.h"
 #include "qcow2/offline/snapshot_changes.h"
+#include "tests/fuzz/judgement.h"
 #include "tests/fuzz/mutation.h"
 #include "tests/fuzz/scratch_file.h"
 
@@ -13,12 +10,6 @@ namespace fuzz {
 namespace {
 
 constexpr int changes_max = 2;  // a table of sixty thousand snapshots takes the sanitizers seconds each time
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "violated: %s\n", what);
-  std::abort();
-}
 
 using Change = void (*)(const qcow2::ReadOnlyFile& file, qcow2::ImageWriter& writer, const std::string& name);
 
@@ -31,22 +22,11 @@ constexpr Change changes[] = {
 };
 
 bool succeeds(const std::string& path, Change change, const std::string& name) {
-  try {
+  return attempt([&] {
     const std::unique_ptr<qcow2::ImageWriter> writer = qcow2::open_image_writer(path);
     const qcow2::ReadOnlyFile file(path);
     change(file, *writer, name);
-    return true;
-  } catch (const core::Error&) {
-    return false;
-  }
-}
-
-std::optional<qcow2::CheckResult> checked(const std::string& path) {
-  try {
-    return qcow2::check_image(path, {});
-  } catch (const core::Error&) {
-    return std::nullopt;
-  }
+  });
 }
 
 void run(FuzzedDataProvider& data, const std::string& path) {

@@ -1,12 +1,10 @@
 // A damaged image, opened, read, written, flushed and closed: nobody may crash, hang, or take memory without bound; who
 // refuses has written nothing; and an image that a check finds sound keeps every byte and is sound again afterwards.
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 
 #include "core/log.h"
-#include "qcow2/check.h"
+#include "tests/fuzz/judgement.h"
 #include "tests/fuzz/mutation.h"
 #include "tests/fuzz/scratch_file.h"
 
@@ -15,19 +13,6 @@ namespace {
 
 constexpr std::uint64_t window = 256 << 10;  // bytes of the disk that are compared
 constexpr int operations_max = 24;
-
-[[noreturn]] void violated(const std::string& what) {
-  std::fprintf(stderr, "violated: %s\n", what.c_str());
-  std::abort();
-}
-
-std::optional<qcow2::CheckResult> checked(const Bytes& content) {
-  try {
-    return qcow2::check_image(scratch_file(content), {});
-  } catch (const core::Error&) {
-    return std::nullopt;
-  }
-}
 
 bool is_sound(const std::optional<qcow2::CheckResult>& found) {
   return found && found->corruptions == 0 && found->check_errors == 0;
@@ -72,7 +57,7 @@ class Run {
         sample_(*image.sample),
         content_(image.content),
         file_(engine_),
-        sound_(is_sound(checked(image.content))) {
+        sound_(is_sound(checked(scratch_file(image.content)))) {
     file_.set_content(0, image.content);
   }
 
@@ -95,16 +80,6 @@ class Run {
  private:
   bool open() {
     return attempt([this] { disk_ = test::run(engine_, qcow2::open_image(engine_, file_, options_)); });
-  }
-
-  template <class Action>
-  bool attempt(Action action) {
-    try {
-      action();
-      return true;
-    } catch (const core::Error&) {
-      return false;
-    }
   }
 
   void learn() {
@@ -184,7 +159,7 @@ class Run {
   }
 
   void expect_sound() {
-    const std::optional<qcow2::CheckResult> found = checked(file_.content(0, file_.size()));
+    const std::optional<qcow2::CheckResult> found = checked(scratch_file(file_.content(0, file_.size())));
     if (!found) violated("the image cannot be checked any more");
     if (!is_sound(found)) violated("corrupt: " + (found->problems.empty() ? "?" : found->problems.front()));
   }

@@ -1,31 +1,14 @@
 // A damaged image under everything that works on images that are not mounted: it is checked, described, mapped and
 // repaired. Who only looks writes nothing, and what a repair calls sound is found sound by the next check.
-#include <cstdio>
-#include <cstdlib>
-
 #include "core/log.h"
-#include "qcow2/check.h"
 #include "qcow2/info.h"
 #include "qcow2/offline/image_map.h"
+#include "tests/fuzz/judgement.h"
 #include "tests/fuzz/mutation.h"
 #include "tests/fuzz/scratch_file.h"
 
 namespace fuzz {
 namespace {
-
-template <class Action>
-void attempt(Action action) {
-  try {
-    action();
-  } catch (const core::Error&) {
-  }
-}
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "violated: %s\n", what);
-  std::abort();
-}
 
 // Extents follow each other from the first byte of the disk to its last.
 class Map final : public qcow2::MapVisitor {

@@ -74,7 +74,10 @@ class Hostile(harness.MountCase):
         daemon = self.mount(image)
         harness.write_at(daemon.disk, 0, content.text(size // 4, 1))
         daemon.unmount()
-        with open(image, "rb") as file:
+        return self.load(image)
+
+    def load(self, path):
+        with open(path, "rb") as file:
             return damage.Image(file.read())
 
     def append(self, image, data):
@@ -274,8 +277,7 @@ class Hostile(harness.MountCase):
         harness.write_at(daemon.disk, 0, content.text(MiB, 1))
         harness.write_at(daemon.disk, 2 * MiB, content.noise(2 * MiB, 1))
         daemon.unmount()
-        with open(path, "rb") as file:
-            image = damage.Image(file.read())
+        image = self.load(path)
         far = (15 << 40) - 8 * MiB
         at, length = move(image, far)
         with open(path, "r+b") as file:
@@ -343,8 +345,7 @@ class Hostile(harness.MountCase):
         source = self.create(4 * MiB)
         for number in range(300):
             run(QCOWFS, "snapshot", "create", source, f"s{number}")
-        with open(source, "rb") as file:
-            image = damage.Image(file.read())
+        image = self.load(source)
         entries = 4 << 20
         l1 = self.append(image, bytes(8 * entries))
         at = image.snapshot_table
@@ -364,8 +365,7 @@ class Hostile(harness.MountCase):
         """Found by fuzzing: their table lies in a hole, and every change reads it several times."""
         source = self.create(4 * MiB)
         run(QCOWFS, "snapshot", "create", source, "one")
-        with open(source, "rb") as file:
-            image = damage.Image(file.read())
+        image = self.load(source)
         image.put(">I", 60, 65536)
         image.put(">Q", 64, 1 << 30)
         path = self.store("snapshots.qcow2", image)
@@ -382,8 +382,8 @@ class Hostile(harness.MountCase):
         entries, bitmaps = 1 << 20, 60000
         in_use, dirty_tracking = 1, 1
         for name, table_is_hole in (("data", False), ("hole", True)):
-            with self.subTest(name=name), open(source, "rb") as file:
-                image = damage.Image(file.read())
+            with self.subTest(name=name):
+                image = self.load(source)
                 self.assertEqual(image.word(image.header_length), 0, "where the extension goes")
                 table = 64 * MiB if table_is_hole else self.append(image, bytes(8 * entries))
                 entry = struct.pack(">QIIBBHI", table, entries, in_use, dirty_tracking, 16, 5, 0)
